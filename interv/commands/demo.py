@@ -1,0 +1,217 @@
+"""`interv demo`: one real model, unedited and under each example program, side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from interv.errors import IntervError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from interv.generate import Job
+
+PROMPTS = (
+    "How do you feel about rainy days?",
+    "Write the first lines of a story about a cat.",
+    "What is the capital of France?",
+    "Describe a day at the ocean.",
+)
+PROGRAMS = ("joy", "gloom", "landlocked", "bureaucrat")
+EXPLAINED = "bureaucrat"
+UNEDITED = "unedited"
+MIN_COLUMN = 22  # characters in which prose can still be read
+STOP_WAIT_S = 10.0
+
+# For an engine that starts in seconds and keeps to a small machine; only the child gets them.
+CHILD_ENV = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_CI_ENV": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def demo(
+    examples: Annotated[
+        Path | None, typer.Option(help="The folder of example programs; default: the repository's.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A model folder; default: SmolLM2-135M-Instruct.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, max=512, help="Length of each answer.")] = 48,
+) -> None:
+    """Ask a real model the same questions unedited and under each example program.
+
+    The engine is stock vLLM. Then the explain of one program says what was done to its graph.
+
+    Example: interv demo --tokens 60
+    """
+    try:
+        _demo(examples, model, tokens)
+    except IntervError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted; no engine is left running", err=True)
+        raise typer.Exit(130) from None
+
+
+def _demo(examples: Path | None, model: Path | None, tokens: int) -> None:
+    from rich.console import Console
+
+    from interv.commands.compile import compile_
+    from interv.demo_model import demo_model_path
+
+    files = example_files(examples)
+    folder = model or demo_model_path()
+    answers = _ask(folder, files, tokens)
+    console = Console()
+    for part in layout(answers, {name: program_text(f) for name, f in files.items()}, console):
+        console.print(part, highlight=False)
+    explained = files[EXPLAINED]
+    console.rule(f"interv compile {explained.name} --model {folder.name} --explain")
+    compile_([explained], model=str(folder), explain=True)
+
+
+def example_files(folder: Path | None) -> dict[str, Path]:
+    """Return the example programs by name; raise E524 where the folder lacks one."""
+    # They are in the repository, beside the package, and not in an installed wheel.
+    where = folder or Path(__file__).resolve().parents[2] / "examples"
+    files = {name: where / f"{name}.interv" for name in PROGRAMS}
+    missing = [file.name for file in files.values() if not file.is_file()]
+    if missing:
+        raise IntervError(
+            "E524",
+            f"there is no '{missing[0]}' in '{where}'",
+            notes=(f"wanted: {', '.join(file.name for file in files.values())}",),
+            helps=("name the examples of interv's repository with --examples",),
+        )
+    return files
+
+
+def program_text(file: Path) -> str:
+    """Return the statements of a file's program, one a line, as they are written."""
+    text = file.read_text(encoding="utf-8")
+    body = text[text.index("{") + 1 : text.index("}")]
+    return "\n".join(" ".join(line.split()) for line in body.splitlines() if line.strip())
+
+
+def _ask(folder: Path, files: Mapping[str, Path], tokens: int) -> dict[str, list[str]]:
+    """Return the answers of each engine by its name, the unedited one first."""
+    from interv.generate import Job
+    from interv.progress import Progress
+
+    answers = {}
+    runs: list[tuple[str, tuple[str, ...]]] = [(UNEDITED, ())]
+    runs += [(name, (str(file),)) for name, file in files.items()]
+    with Progress() as progress:
+        for number, (name, documents) in enumerate(runs, 1):
+            progress.step(f"engine {number} of {len(runs)}: {name}")
+            answers[name] = run_engine(Job(str(folder), documents, PROMPTS, tokens))
+    return answers
+
+
+def run_engine(job: Job) -> list[str]:
+    """Run a `Job` in a process of its own and return its answers.
+
+    Raises E525 with the last lines of the engine's output where it ends without an answer, and
+    the document's own error where it was refused. No process outlives the call.
+    """
+    with tempfile.TemporaryDirectory(prefix="interv-demo-") as place:
+        task, result, log = (Path(place) / name for name in ("job.json", "result.json", "log"))
+        task.write_text(job.dump(), encoding="utf-8")
+        command = [sys.executable, "-m", "interv.generate", str(task), str(result)]
+        code = _run(command, log)
+        if not result.is_file():
+            raise _engine_error(code, log.read_text(encoding="utf-8", errors="replace"))
+        found = json.loads(result.read_text(encoding="utf-8"))
+    if "error" in found:
+        raise IntervError("E525", "the engine refused the document", notes=found["error"])
+    return list(found["answers"])
+
+
+def _run(command: Sequence[str], log: Path) -> int:
+    with log.open("wb") as output:
+        # A session of its own: the whole group can be stopped, vLLM's workers included.
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **CHILD_ENV},
+            start_new_session=True,
+        )
+        try:
+            return process.wait()
+        finally:
+            if process.poll() is None:
+                _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_WAIT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _engine_error(code: int, log: str) -> IntervError:
+    lines = [line for line in log.splitlines() if line.strip()]
+    return IntervError(
+        "E525",
+        f"the engine ended with code {code} and no answer",
+        notes=lines[-5:],
+        helps=("`interv doctor` shows what is missing here",),
+    )
+
+
+def layout(
+    answers: Mapping[str, Sequence[str]], programs: Mapping[str, str], console: Console
+) -> list[RenderableType]:
+    """Return one table with a column for each engine, or one for each prompt where it is narrow."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    wide = console.width >= MIN_COLUMN * (len(answers) + 1)
+    if wide:
+        table = Table(box=box.ROUNDED, show_lines=True, title="greedy answers of one model")
+        table.add_column("prompt", ratio=2, style="dim")
+        for name in answers:
+            heading = Text.assemble((name, "bold"), "\n", (programs.get(name, ""), "cyan"))
+            table.add_column(heading, ratio=3)
+        for i, prompt in enumerate(PROMPTS):
+            table.add_row(prompt, *(Text(_flat(answers[name][i])) for name in answers))
+        return [table]
+    legend = Table(box=None, pad_edge=False, show_header=False)
+    for name, text in programs.items():
+        legend.add_row(Text(name, "bold"), Text(text, "cyan"))
+    parts: list[RenderableType] = [legend]
+    for i, prompt in enumerate(PROMPTS):
+        table = Table(box=box.ROUNDED, title=prompt, show_header=False, show_lines=True)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(ratio=1)
+        for name in answers:
+            table.add_row(name, Text(_flat(answers[name][i])))
+        parts.append(table)
+    return parts
+
+
+def _flat(answer: str) -> str:
+    return " ".join(answer.split())

@@ -1,0 +1,174 @@
+"""One error class, from the parser to the runtime, with the source line under it.
+
+Codes: E1xx syntax, E2xx names and types, E3xx invalid IR (a bug of ours), E4xx lowering,
+E5xx vLLM and runtime.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A named text that spans point into: a file's contents, or a request's expression."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The characters `[start, end)` of a source."""
+
+    source: Source
+    start: int
+    end: int
+
+    @property
+    def line(self) -> int:
+        """Return the 1-based line of the first character."""
+        return self.source.text.count("\n", 0, self.start) + 1
+
+    @property
+    def column(self) -> int:
+        """Return the 1-based column of the first character."""
+        return self.start - (self.source.text.rfind("\n", 0, self.start) + 1) + 1
+
+    def __str__(self) -> str:
+        return f"{self.source.name}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A span and what to say under its carets."""
+
+    span: Span
+    text: str = ""
+
+
+class IntervError(Exception):
+    """Something a user wrote, or a model lacks, that cannot be applied.
+
+    `span` is where it stands (None for specs made in Python), `label` the words beside the
+    carets, `more` further labelled spans, `notes` lists of alternatives and reasons, `helps`
+    suggestions.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        label: str = "",
+        *,
+        notes: Sequence[str] = (),
+        helps: Sequence[str] = (),
+        more: Sequence[Label] = (),
+    ) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.span = span
+        self.label = label
+        self.notes = tuple(notes)
+        self.helps = tuple(helps)
+        self.more = tuple(more)
+
+    def __str__(self) -> str:
+        return render(self)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        rest = (self.notes, self.helps, self.more)
+        return (_rebuild, (type(self), self.code, self.message, self.span, self.label, rest))
+
+
+def _rebuild(
+    kind: type[IntervError],
+    code: str,
+    message: str,
+    span: Span | None,
+    label: str,
+    rest: tuple[tuple[str, ...], tuple[str, ...], tuple[Label, ...]],
+) -> IntervError:
+    notes, helps, more = rest
+    return kind(code, message, span, label, notes=notes, helps=helps, more=more)
+
+
+class IntervErrors(IntervError):
+    """Several errors found in one run, in source order."""
+
+    def __init__(self, errors: Sequence[IntervError]) -> None:
+        assert errors
+        first = errors[0]
+        super().__init__(
+            first.code,
+            first.message,
+            first.span,
+            first.label,
+            notes=first.notes,
+            helps=first.helps,
+            more=first.more,
+        )
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return "\n\n".join(render(error) for error in self.errors)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (IntervErrors, (self.errors,))
+
+
+def raise_all(errors: Sequence[IntervError]) -> None:
+    """Raise what was collected: nothing, the one error, or all of them together."""
+    flat = [one for error in errors for one in each(error)]
+    if len(flat) == 1:
+        raise flat[0]
+    if flat:
+        raise IntervErrors(flat)
+
+
+def each(error: IntervError) -> tuple[IntervError, ...]:
+    """Return the single errors of `error`."""
+    return error.errors if isinstance(error, IntervErrors) else (error,)
+
+
+def suggest(word: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return a "did you mean" help for the name nearest to `word`, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return (f"did you mean '{near[0]}'?",) if near else ()
+
+
+def render(error: IntervError) -> str:
+    """Lay an error out with its source lines and carets, as plain text."""
+    out = [f"error[{error.code}]: {error.message}"]
+    labels = ([Label(error.span, error.label)] if error.span else []) + list(error.more)
+    width = max((len(str(label.span.line)) for label in labels), default=0)
+    for label in labels:
+        out += _excerpt(label, width)
+    pad = " " * (width + 1) if labels else "  "
+    facts = [*error.notes, *error.helps]
+    if labels and facts:
+        out.append(f"{pad}|")
+    out += [f"{pad}= {fact}" for fact in facts]
+    return "\n".join(out)
+
+
+def _excerpt(label: Label, width: int) -> list[str]:
+    span, text = label.span, label.span.source.text
+    begin = text.rfind("\n", 0, span.start) + 1
+    stop = text.find("\n", span.start)
+    stop = len(text) if stop < 0 else stop
+    pad = " " * (width + 1)
+    carets = "^" * max(1, min(span.end, stop) - span.start)
+    # Tabs stay tabs in the caret line, so that it lines up in any terminal.
+    lead = "".join("\t" if c == "\t" else " " for c in text[begin : span.start])
+    under = f"{lead}{carets} {label.text}".rstrip()
+    return [
+        f"{' ' * width}--> {span.source.name}:{span.line}:{span.column}",
+        f"{pad}|",
+        f"{span.line:>{width}} | {text[begin:stop]}",
+        f"{pad}| {under}",
+    ]

@@ -1,0 +1,137 @@
+"""Graphs cut into sites, equal sites of several layers shown once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from interv.passes.columns import Form
+from interv.passes.ir import Graph, Node, Origin, is_op, op_name, ops_of, origins
+from interv.passes.layers import Sites, layer_text
+from interv.passes.ops import OPS, constant, direction, read, update, write
+from interv.passes.show import form_text, show_arg
+from interv.sites import Site
+
+TYPES = {
+    "streams": "",
+    "stream": "stream    [T, H]",
+    "direction": "direction [H]",
+    "mask": "mask      [T]",
+}
+COLUMN = "column    [T]"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One op: its name in the block, its type, what it is, and where it comes from."""
+
+    name: str
+    type: str
+    text: str
+    where: tuple[str, ...]
+    inside: tuple[Line, ...] = ()  # what was fused into it
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What happens at a site, at all layers of `site` alike."""
+
+    site: str  # "post_block[10..20]"
+    lines: tuple[Line, ...]
+
+
+def blocks(graph: Graph) -> tuple[Block, ...]:
+    """Return the sites of a graph in the order of the forward pass, equal ones as a range.
+
+    Layers of one block print as `L`. Names start at `%0` in every block.
+    """
+    groups: dict[tuple[object, ...], list[tuple[Node, Any]]] = {}
+    for end in ops_of(graph):
+        if is_op(end, write):
+            at: Any = end.args[1]
+            general = _lines(end, "L") if isinstance(at, Site) else (str(id(end)),)
+            key = (at.name if isinstance(at, Site) else at.ref.name, general)
+            groups.setdefault(key, []).append((end, at))
+    return tuple(_block(members) for members in groups.values())
+
+
+def _block(members: list[tuple[Node, Any]]) -> Block:
+    end, at = members[0]
+    if isinstance(at, Sites):
+        return Block(str(at), _lines(end, "L"))
+    layers = [one.layer for _, one in members]
+    layer = "L" if len(layers) > 1 else str(layers[0])
+    return Block(f"{at.name}[{layer_text(layers)}]", _lines(end, layer))
+
+
+def _lines(end: Node, layer: str) -> tuple[Line, ...]:
+    result: Any = end.args[2]
+    named = {node: f"%{i}" for i, node in enumerate(_needed(result))}
+    lines = [_line(node, named, layer, end) for node in named]
+    return (*lines, Line("", "", f"write {named[result]}", _where(origins(end))))
+
+
+def _needed(node: Node) -> dict[Node, None]:
+    """Return a node and what it is made from, in the order of use, whatever the graph's order."""
+    found: dict[Node, None] = {}
+    if node.op == "call_function":
+        for used in () if is_op(node, read) else node.all_input_nodes:
+            found |= _needed(used)
+        found[node] = None
+    return found
+
+
+def _line(node: Node, named: dict[Node, str], layer: str, end: Node) -> Line:
+    kind = OPS[op_name(node)].result
+    inside = _columns(node, named) if is_op(node, update) else ()
+    # A direction or a mask may serve other sites too: only the statements of this one count.
+    where = _where(origin for origin in origins(node) if origin in origins(end))
+    return Line(named[node], TYPES[kind], _text(node, named, layer, end.args[1]), where, inside)
+
+
+def _text(node: Node, named: dict[Node, str], layer: str, at: Any) -> str:
+    args: Any = node.args
+    if is_op(node, read):
+        return "read"
+    if is_op(node, constant, direction):
+        own = str(at.layer) if isinstance(at, Site) else "L"
+        return f"{op_name(node)} {_label(args[0], own, layer)}"
+    if is_op(node, update):
+        return f"update {named[args[0]]}, K = {len(args[3])}"
+    shown = (show_arg(arg, named) for arg in args if arg in named or not isinstance(arg, Node))
+    return f"{op_name(node)} {', '.join(shown)}"
+
+
+def _label(value: Any, own: str, layer: str) -> str:
+    text = str(value)
+    layers = getattr(value, "layers", ())
+    if layers is None or layers:
+        return text if layers is None else f"{text}[{layer}]"
+    return text.replace(f"[{own}]", f"[{layer}]")
+
+
+def _columns(node: Node, named: dict[Node, str]) -> tuple[Line, ...]:
+    """Return what an update absorbed: what each column reads, adds, and where."""
+    args: Any = node.args
+    h, rows, masks, forms = args
+    lines = []
+    for j, form in enumerate(forms):
+        where = _where(node.meta["columns"][j])
+        if form.a >= 0:
+            lines.append(Line("", COLUMN, f"p{j} = {_reads(form, rows, forms, named, h)}", ()))
+        said = f"c{j} = {form_text(form, f'p{j}')}"
+        added = f"+ c{j}·{named[rows[form.b]]} where {named[masks[j]]}"
+        lines.append(Line("", COLUMN, f"{added},  {said}", where))
+    return tuple(lines)
+
+
+def _reads(form: Form, rows: Any, forms: Any, named: dict[Node, str], h: Node) -> str:
+    a = named[rows[form.a]]
+    seen = [i for i in range(len(forms)) if form.sees >> i & 1]
+    terms = [f"({a}·{named[rows[forms[i].b]]})·c{i}" for i in seen]
+    return " + ".join([f"{a}·{named[h]}", *terms])
+
+
+def _where(found: Iterable[Origin]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(origin.where for origin in found))

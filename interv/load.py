@@ -1,0 +1,193 @@
+"""Load documents: `.interv` text, JSON or YAML; and refuse by name what is not built yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from interv.checks import check_document
+from interv.document import Document
+from interv.errors import IntervError, Source, Span, raise_all
+from interv.selectors import atoms
+from interv.spec import Apply, Capture, Edit, Program, Spec, Statement, Token
+from interv.validation import faults
+
+SUFFIXES = (".interv", ".json", ".yaml", ".yml")
+LARGEST_BYTES = 4 * 1024 * 1024
+
+
+def load_document(path: str | Path) -> Document:
+    """Load a document by its suffix; paths in it are relative to its folder.
+
+    Raises E200 where the file cannot be read, E1xx and E2xx for what is wrong in it.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        notes = (f"suffixes: {', '.join(SUFFIXES)}",)
+        raise IntervError("E200", f"'{path}' is not a document by its suffix", notes=notes)
+    text = read_text(path)
+    if path.suffix == ".interv":
+        return load_text(text, str(path), path.parent)
+    data = _parse_json(text, str(path)) if path.suffix == ".json" else _parse_yaml(text, str(path))
+    return load_data(data, str(path), path.parent)
+
+
+def load_text(text: str, name: str = "<text>", root: Path | None = None) -> Document:
+    """Load a document from text; paths in it are relative to `root`, else to here."""
+    from interv.dsl.read import read_document
+
+    return read_document(Source(name, text), root or Path.cwd())
+
+
+def load_data(data: object, name: str = "<spec>", root: Path | None = None) -> Document:
+    """Load a document from plain data, as JSON and YAML give it.
+
+    Raises E104 to E212; each error names the path of the field.
+    """
+    if not isinstance(data, dict):
+        found = type(data).__name__
+        raise IntervError("E110", f"'{name}' is not a document", notes=(f"found: {found}",))
+    if "interv" not in data:
+        helps = ("add the field 'interv' with the value 1",)
+        raise IntervError("E104", f"'{name}' does not say its version", helps=helps)
+    try:
+        spec = Spec.model_validate(data)
+    except ValidationError as refused:
+        found_faults = [error for _, error in faults(refused, data, lambda _: None)]
+        raise_all([_in_file(error, name) for error in found_faults])
+        raise AssertionError("a validation error without errors") from refused
+    return from_spec(spec, name, root)
+
+
+def from_spec(spec: Spec, name: str = "<spec>", root: Path | None = None) -> Document:
+    """Check a spec that was built in Python, and give it the folder its paths start from."""
+    document = Document(spec, root or Path.cwd(), name)
+    check_document(document)
+    return document
+
+
+def dump_json(spec: Spec) -> str:
+    """Print a spec as JSON; fields that equal their default are left out."""
+    return json.dumps(plain_data(spec), indent=2, ensure_ascii=False) + "\n"
+
+
+def dump_yaml(spec: Spec) -> str:
+    """Print a spec as YAML; fields that equal their default are left out."""
+    import yaml
+
+    # Escapes beyond ASCII: YAML folds some of those characters into spaces when it reads.
+    return str(yaml.safe_dump(plain_data(spec), sort_keys=False))
+
+
+def plain_data(spec: Spec) -> dict[str, object]:
+    """Return a spec as dicts, lists and scalars, without the fields that equal their default."""
+    return {"interv": 1, **_fields(spec)}
+
+
+def _fields(node: BaseModel) -> dict[str, object]:
+    # `op` and `kind` tell the members of a union apart, so they stay.
+    fields = type(node).model_fields
+    return {
+        name: _plain(value)
+        for name, value in node
+        if name in ("op", "kind") or fields[name].is_required() or value != fields[name].default
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return _fields(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def refuse_unsupported(document: Document) -> None:
+    """Raise E290 for each part of a document that the language has and this version has not."""
+    raise_all(sorted(_unsupported(document), key=lambda one: one.span.start if one.span else 0))
+
+
+def _unsupported(document: Document) -> Iterator[IntervError]:
+    spec = document.spec
+    for i, _ in enumerate(spec.adapters):
+        yield _not_yet("adapter", document.span("adapters", i))
+    for i, _ in enumerate(spec.sinks):
+        yield _not_yet("sink", document.span("sinks", i))
+    if spec.kv is not None:
+        yield _not_yet("kv", document.span("kv"))
+    for i, program in enumerate(spec.programs):
+        yield from _in_program(document, i, program)
+
+
+def _in_program(document: Document, i: int, program: Program) -> Iterator[IntervError]:
+    if program.conflict == "joint":
+        yield _not_yet("conflict joint", document.span("programs", i, "conflict"))
+    for j, statement in enumerate(program.statements):
+        path = ("programs", i, "statements", j)
+        if isinstance(statement, Capture | Apply):
+            yield _not_yet(statement.op, document.span(*path))
+        if isinstance(statement, Edit) and statement.gate is not None:
+            yield _not_yet("gate", document.span(*path, "gate"))
+        if _names_texts(statement):
+            field = "tokens" if isinstance(statement, Capture) else "when"
+            span = document.span(*path, field)
+            helps = ("give the ids of the tokens: token(2, 15)",)
+            yield _not_yet('token("text")', span, helps)
+
+
+def _names_texts(statement: Statement) -> bool:
+    selector = statement.tokens if isinstance(statement, Capture) else statement.when
+    leaves = [leaf for leaf in atoms(selector) if isinstance(leaf, Token)]
+    return any(isinstance(one, str) for leaf in leaves for one in leaf.ids)
+
+
+def _not_yet(what: str, span: Span | None, helps: tuple[str, ...] = ()) -> IntervError:
+    return IntervError("E290", f"{what} is not supported yet", span, "not supported", helps=helps)
+
+
+def _in_file(error: IntervError, name: str) -> IntervError:
+    notes = tuple(
+        f"in {name}: {note.removeprefix('in ')}" if note.startswith("in ") else note
+        for note in error.notes
+    )
+    return IntervError(
+        error.code, error.message, error.span, error.label, notes=notes, helps=error.helps
+    )
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file of at most 4 MiB. Raises E110 and E200."""
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise IntervError("E200", f"'{path}' is larger than {LARGEST_BYTES >> 20} MiB")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        notes = (f"byte {error.start} is not part of a character",)
+        raise IntervError("E110", f"'{path}' is not UTF-8 text", notes=notes) from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise IntervError("E200", f"'{path}' cannot be read: {reason}") from error
+
+
+def _parse_json(text: str, name: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        at = Span(Source(name, text), error.pos, error.pos + 1)
+        raise IntervError("E110", f"'{name}' is not JSON", at, error.msg.lower()) from error
+    except RecursionError as error:
+        raise IntervError("E110", f"'{name}' nests too deep") from error
+
+
+def _parse_yaml(text: str, name: str) -> object:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        at = Span(Source(name, text), mark.index, mark.index + 1) if mark else None
+        raise IntervError("E110", f"'{name}' is not YAML", at, str(error.problem)) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise IntervError("E110", f"'{name}' is not YAML: {error}") from error

@@ -1,0 +1,266 @@
+"""The document as data: frozen pydantic models that load from and dump to JSON and YAML.
+
+A `Spec` says what the text says and nothing else: no spans, no resolved layers, no tensors.
+Text, builder and `Spec` convert into each other without loss.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SiteName: TypeAlias = Literal["pre_attn", "post_attn", "post_block"]
+Conflict: TypeAlias = Literal["error", "priority", "sequential", "sum", "joint"]
+Phase: TypeAlias = Literal["prompt", "generated"]
+Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Scalar: TypeAlias = bool | int | float | str
+
+
+class Node(BaseModel):
+    """A frozen piece of a document; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# Selectors ------------------------------------------------------------------
+
+
+class Everything(Node):
+    """Every token, prompt and generated."""
+
+    kind: Literal["all"] = "all"
+
+
+class InPhase(Node):
+    """`prompt` or `generated`: the tokens of the original prompt, or those after it."""
+
+    kind: Literal["phase"] = "phase"
+    phase: Phase
+
+
+class At(Node):
+    """`prompt[i]`, `generated[i]`: one token; a negative prompt index counts from its end."""
+
+    kind: Literal["at"] = "at"
+    phase: Phase
+    index: int
+
+
+class Slice(Node):
+    """`prompt[i:j]`, `generated[i:j]`: half-open; None stands for an open end."""
+
+    kind: Literal["slice"] = "slice"
+    phase: Phase
+    start: int | None = None
+    stop: int | None = None
+
+
+class Token(Node):
+    """`token(…)`: the current input token is one of these ids (or the id of such a text)."""
+
+    kind: Literal["token"] = "token"
+    ids: tuple[Annotated[int, Field(strict=True, ge=0)] | str, ...] = Field(min_length=1)
+
+
+class Not(Node):
+    """Tokens that `term` does not select."""
+
+    kind: Literal["not"] = "not"
+    term: Selector
+
+
+class And(Node):
+    """Tokens that every term selects."""
+
+    kind: Literal["and"] = "and"
+    terms: tuple[Selector, ...] = Field(min_length=2)
+
+
+class Or(Node):
+    """Tokens that at least one term selects."""
+
+    kind: Literal["or"] = "or"
+    terms: tuple[Selector, ...] = Field(min_length=2)
+
+
+Selector: TypeAlias = Annotated[
+    Everything | InPhase | At | Slice | Token | Not | And | Or, Field(discriminator="kind")
+]
+
+
+# Places ---------------------------------------------------------------------
+
+
+class LayerRange(Node):
+    """`first..last`, both ends included; negative layers count from the end."""
+
+    first: int
+    last: int
+
+
+class SiteRef(Node):
+    """`post_block[10..20, -1]`: a site at some layers."""
+
+    name: SiteName
+    layers: tuple[Literal["*"] | Annotated[int, Field(strict=True)] | LayerRange, ...] = Field(
+        min_length=1
+    )
+
+
+# Statements -----------------------------------------------------------------
+
+
+class Gate(Node):
+    """`gate w at site sharpness k threshold t`: g = sigmoid(k (w·h - t)).
+
+    `site` is None where the probe is read at the edit's own site.
+    """
+
+    vector: Name
+    site: SiteRef | None = None
+    sharpness: Finite = 1.0
+    threshold: Finite = 0.0
+
+
+class Edit(Node):
+    """What all edits of the stream share: where, for which tokens, behind which gate."""
+
+    at: SiteRef
+    when: Selector = Everything()
+    gate: Gate | None = None
+
+
+class Steer(Edit):
+    """`h' = h + scale·v`."""
+
+    op: Literal["steer"] = "steer"
+    vector: Name
+    scale: Finite = 1.0
+
+
+class Cap(Edit):
+    """`h' = h + strength·(clamp(h·û, low, high) - h·û)·û`; a missing bound is open."""
+
+    op: Literal["cap"] = "cap"
+    vector: Name
+    low: Finite | None = None
+    high: Finite | None = None
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class Ablate(Edit):
+    """`h' = h - strength·(h·û)·û`: strength 1 removes the component, 0 leaves it."""
+
+    op: Literal["ablate"] = "ablate"
+    vector: Name
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class Apply(Edit):
+    """`apply ADAPTER at site`: the adapter's own update, scaled."""
+
+    op: Literal["apply"] = "apply"
+    adapter: Name
+    scale: Finite = 1.0
+
+
+class Capture(Node):
+    """`capture at site tokens selector to sink`: copy rows of the stream out."""
+
+    op: Literal["capture"] = "capture"
+    at: SiteRef
+    tokens: Selector = Everything()
+    to: Name
+    after: bool = False
+    rank: Annotated[int, Field(ge=1)] | None = None
+    sample: Annotated[float, Field(gt=0, le=1)] | None = None
+    keep: Literal["all", "marked"] = "all"
+
+
+Statement: TypeAlias = Annotated[Steer | Cap | Ablate | Apply | Capture, Field(discriminator="op")]
+
+
+# Declarations ---------------------------------------------------------------
+
+
+class VectorDecl(Node):
+    """`vector name = "path" key "tensor" unit`."""
+
+    name: Name
+    path: str
+    key: str | None = None
+    unit: bool = False
+
+
+class AdapterDecl(Node):
+    """`adapter name = "folder"`."""
+
+    name: Name
+    path: str
+
+
+class Program(Node):
+    """A named list of statements and what happens where two of them meet."""
+
+    name: Name
+    statements: tuple[Statement, ...] = ()
+    conflict: Conflict = "sequential"
+
+
+class SinkDecl(Node):
+    """`sink name = kind("argument", option = value)`."""
+
+    name: Name
+    kind: Name
+    args: tuple[Scalar, ...] = ()
+    options: tuple[tuple[Name, Scalar], ...] = ()
+
+
+class KvPolicy(Node):
+    """`kv r1kv { budget = 512 … }`."""
+
+    policy: Name
+    options: tuple[tuple[Name, Scalar], ...] = ()
+
+
+class Spec(Node):
+    """One document, version 1."""
+
+    interv: Literal[1] = 1
+    vectors: tuple[VectorDecl, ...] = ()
+    adapters: tuple[AdapterDecl, ...] = ()
+    programs: tuple[Program, ...] = ()
+    sinks: tuple[SinkDecl, ...] = ()
+    kv: KvPolicy | None = None
+    default: Name | None = None
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Spec:
+        for field in ("vectors", "adapters", "programs", "sinks"):
+            names = [item.name for item in getattr(self, field)]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{field} named twice: {', '.join(twice)}")
+        return self
+
+
+for _model in (Not, And, Or, Edit, Steer, Cap, Ablate, Apply, Capture, Program, Spec):
+    _model.model_rebuild()
+
+
+# Requests -------------------------------------------------------------------
+
+
+class RequestTerm(Node):
+    """`NAME * multiplier`: a program, its strengths multiplied."""
+
+    program: Name
+    multiplier: Finite = 1.0
+
+
+class RequestExpression(Node):
+    """`calm*1.5 + formal`: what one request asks for; no term at all stands for `off`."""
+
+    terms: tuple[RequestTerm, ...] = ()

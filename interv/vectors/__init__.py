@@ -1,0 +1,10 @@
+"""Vector files: directions of the residual stream, one for each layer or one for all.
+
+Read and written as safetensors, GGUF control vectors and `.pt`; see docs/vectors.md.
+"""
+
+from interv.vectors.directions import Directions
+from interv.vectors.load import load_vector, read_vectors
+from interv.vectors.save import save_vectors
+
+__all__ = ["Directions", "load_vector", "read_vectors", "save_vectors"]

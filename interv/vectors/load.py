@@ -1,0 +1,204 @@
+"""Load the directions that a declaration names, or say exactly what is wrong with the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from interv.errors import IntervError, Span, each, raise_all, suggest
+from interv.spec import VectorDecl
+from interv.vectors import gguf_file, pt_file, safetensors_file
+from interv.vectors.directions import Directions, Vector, make_directions, spell
+from interv.vectors.raw import BadFile, Contents, Raw, decode
+
+READERS: Mapping[str, Callable[[Path], Contents]] = {
+    ".gguf": gguf_file.read,
+    ".pt": pt_file.read,
+    ".safetensors": safetensors_file.read,
+}
+NAMES_SHOWN = 12
+
+
+def load_vector(decl: VectorDecl, root: Path, span: Span | None = None) -> Directions:
+    """Load the vector that `decl` declares; relative paths start at `root`.
+
+    A file with a direction for each layer gives a bank, one tensor of shape [H] (or chosen by
+    `key`) a direction for every layer, one tensor [L, H] a bank whose row i is layer i. `unit`
+    normalises in float64. Raises E220 to E228, at `span`, naming file, tensor and layer.
+    """
+    try:
+        return _load(decl, root)
+    except IntervError as error:
+        found = [_declared(one, decl, span) for one in each(error)]
+    raise_all(found)
+    raise AssertionError("an error that holds no error")
+
+
+def read_vectors(path: Path, key: str | None = None) -> Directions:
+    """Load a vector file outside any document; messages name the file alone."""
+    return _load(VectorDecl(name="_", path=str(path), key=key), Path())
+
+
+def _declared(error: IntervError, decl: VectorDecl, span: Span | None) -> IntervError:
+    message = f"vector '{decl.name}': {error.message}"
+    return IntervError(error.code, message, span, notes=error.notes, helps=error.helps)
+
+
+def _load(decl: VectorDecl, root: Path) -> Directions:
+    path = root / decl.path
+    contents = _read(path, decl.path)
+    found, rows = _choose(contents, decl.path, decl.key)
+    _check(found, decl.path)
+    return make_directions(
+        decl.name,
+        path,
+        contents.format,
+        found,
+        unit=decl.unit,
+        rows=rows,
+        hint=contents.hint,
+        notes=contents.notes,
+    )
+
+
+def _read(path: Path, shown: str) -> Contents:
+    if path.suffix not in READERS:
+        raise IntervError(
+            "E221",
+            f"'{shown}' is not a vector file by its suffix '{path.suffix}'",
+            notes=(f"suffixes: {', '.join(READERS)}",),
+            helps=suggest(path.suffix, READERS),
+        )
+    if not path.is_file():
+        raise _missing(path, shown)
+    try:
+        return READERS[path.suffix](path)
+    except OSError as error:
+        raise IntervError("E220", f"'{shown}' cannot be read: {error.strerror or error}") from error
+    except BadFile as error:
+        kind = path.suffix.removeprefix(".")
+        raise IntervError(
+            "E222", f"'{shown}' is not a valid {kind} file", notes=(str(error),)
+        ) from error
+
+
+def _missing(path: Path, shown: str) -> IntervError:
+    if path.exists():
+        return IntervError("E220", f"'{shown}' is not a file")
+    folder = path.parent
+    if not folder.is_dir():
+        return IntervError(
+            "E220", f"'{shown}' does not exist", notes=(f"there is no folder '{folder.name}'",)
+        )
+    here = sorted(item.name for item in folder.iterdir() if item.suffix in READERS)
+    return IntervError(
+        "E220",
+        f"'{shown}' does not exist",
+        notes=(f"vector files in its folder: {_list(here)}",),
+        helps=suggest(path.name, here),
+    )
+
+
+def _choose(
+    contents: Contents, shown: str, key: str | None
+) -> tuple[dict[int, Vector] | Vector, int | None]:
+    """Return the directions that file and key mean, and the rows of a two-dimensional tensor."""
+    names = list(contents.tensors)
+    if not names:
+        raise IntervError("E223", f"'{shown}' holds no tensors")
+    if key is not None:
+        if key not in contents.tensors:
+            raise IntervError(
+                "E223",
+                f"'{shown}' holds no tensor '{key}'",
+                notes=(f"tensors there: {_list(names)}",),
+                helps=suggest(key, names),
+            )
+        return _one(contents.tensors[key], key, shown)
+    mixed = contents.format != "gguf" and len(contents.layers) < len(names)
+    if contents.layers and not mixed:
+        return _bank(contents, shown), None
+    if len(names) > 1:
+        raise IntervError(
+            "E224",
+            f"'{shown}' holds {len(names)} tensors, and no key says which is meant",
+            notes=(f"tensors there: {_list(names)}",),
+            helps=(f'choose one: key "{names[0]}"',),
+        )
+    return _one(contents.tensors[names[0]], names[0], shown)
+
+
+def _bank(contents: Contents, shown: str) -> dict[int, Vector]:
+    bank = {}
+    for layer, name in contents.layers.items():
+        raw = contents.tensors[name]
+        if len(raw.shape) != 1:
+            raise _rank(shown, name, raw, "[H]")
+        bank[layer] = _decode(raw, name, shown)
+    return bank
+
+
+def _one(raw: Raw, name: str, shown: str) -> tuple[dict[int, Vector] | Vector, int | None]:
+    if len(raw.shape) not in (1, 2):
+        raise _rank(shown, name, raw, "[H] or [L, H]")
+    values = _decode(raw, name, shown)
+    if values.ndim == 1:
+        return values, None
+    # One row is what is left of a batch axis: one direction, not a model of one block.
+    if len(values) == 1:
+        return values[0], None
+    return dict(enumerate(values)), len(values)
+
+
+def _decode(raw: Raw, name: str, shown: str) -> Vector:
+    try:
+        return decode(raw)
+    except IntervError as error:
+        where = f"'{name}' in '{shown}'" if name else f"'{shown}'"
+        raise IntervError(error.code, f"{where}: {error.message}", notes=error.notes) from error
+
+
+def _rank(shown: str, name: str, raw: Raw, wanted: str) -> IntervError:
+    where = f"'{name}' in '{shown}'" if name else f"'{shown}'"
+    return IntervError(
+        "E227", f"{where} has shape {list(raw.shape)}", notes=(f"a direction has shape {wanted}",)
+    )
+
+
+def _check(found: dict[int, Vector] | Vector, shown: str) -> None:
+    bank = found if isinstance(found, dict) else {-1: found}
+    errors = []
+    widths = {layer: vector.shape[0] for layer, vector in bank.items()}
+    if len(set(widths.values())) > 1 or 0 in widths.values():
+        errors.append(_width_error(widths, shown))
+    rough = [layer for layer, vector in bank.items() if not np.isfinite(vector).all()]
+    if rough:
+        errors.append(IntervError("E225", f"'{shown}' holds NaN or infinity{_at(rough)}"))
+    zero = [layer for layer, vector in bank.items() if vector.size and not vector.any()]
+    if zero:
+        errors.append(IntervError("E226", f"'{shown}' holds a zero direction{_at(zero)}"))
+    raise_all(errors)
+
+
+def _width_error(widths: Mapping[int, int], shown: str) -> IntervError:
+    by_width: dict[int, list[int]] = {}
+    for layer, width in widths.items():
+        by_width.setdefault(width, []).append(layer)
+    notes = tuple(f"width {w}{_at(layers)}" for w, layers in sorted(by_width.items()))
+    words = "has directions of different widths" if len(by_width) > 1 else "has no values"
+    return IntervError("E228", f"'{shown}' {words}", notes=notes)
+
+
+def _at(layers: list[int]) -> str:
+    if layers == [-1]:
+        return ""
+    return f" at layer{'s' if len(layers) > 1 else ''} {spell(tuple(layers))}"
+
+
+def _list(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,69 @@
+"""What a vector file holds before anyone decides what it means: named tensors of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from interv.errors import IntervError
+
+# BF16 has no numpy type; it is read as 16 bits and widened.
+NUMPY_TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "|i1",
+    "U8": "|u1",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Raw:
+    """One tensor as the file stores it: `data` is its bytes, little-endian, row-major."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contents:
+    """All tensors of one file, by name; `layers` names those that are a layer's direction."""
+
+    format: str
+    tensors: Mapping[str, Raw]
+    layers: Mapping[int, str] = field(default_factory=dict)
+    hint: str = ""  # the model these directions are for, where the file says so
+    notes: tuple[str, ...] = ()
+
+
+class BadFile(Exception):
+    """Raised by a reader for bytes that are not a file of its format; the loader names the file."""
+
+
+def decode(raw: Raw) -> npt.NDArray[np.float32]:
+    """Return the tensor as float32, in its own shape.
+
+    Values beyond float32 become infinite, which the loader then refuses. Raises E222 for an
+    element type that is not a number we read.
+    """
+    if raw.dtype not in NUMPY_TYPES:
+        raise IntervError(
+            "E222",
+            f"element type '{raw.dtype}' cannot be read as a direction",
+            notes=(f"readable: {', '.join(NUMPY_TYPES)}",),
+        )
+    flat = np.frombuffer(raw.data.tobytes(), dtype=NUMPY_TYPES[raw.dtype])
+    if raw.dtype == "BF16":
+        wide = (flat.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            wide = flat.astype(np.float32)
+    return wide.reshape(raw.shape)

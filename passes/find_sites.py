@@ -1,0 +1,155 @@
+"""Find the points of the residual stream in the graph that Dynamo captured of a model.
+
+No architecture is named. A block is a numbered module; what crosses into it from before is the
+stream, as one tensor or as a pair whose sum is the stream. Inside a block, the first sum of the
+carried stream with something that depends on the attention is what the MLP reads: `post_attn`.
+
+*Needs* `node.meta["nn_module_stack"]` and `node.meta["example_value"]`.
+*Keeps* the graph as it is.
+*Refuses*, with the reason, every site it cannot prove: a pair that is never summed, more than two
+values between blocks, attention and MLP side by side.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch.fx import Graph, Node
+
+from interv.passes.flow import Flow, is_sum, operands, reads
+from interv.sites import POST_ATTN, POST_BLOCK, PRE_ATTN, Site
+
+_NUMBERED = re.compile(r"^(.*?)\.(\d+)(?:\.|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class SplicePoint:
+    """Where a site's update goes: its operands, and the node it must precede.
+
+    The stream is `hidden + residual`, or `hidden` alone; both `[…, T, H]`.
+    """
+
+    site: Site
+    hidden: Node
+    residual: Node | None
+    before: Node
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSites:
+    """The splice points of a graph, and why each other site of its blocks has none."""
+
+    points: Mapping[Site, SplicePoint] = field(default_factory=dict)
+    missing: Mapping[Site, str] = field(default_factory=dict)
+    layers: tuple[int, ...] = ()
+
+
+class _Absent(Exception):
+    """A site that this graph does not have; the message is the reason."""
+
+
+def find_sites(graph: Graph, hidden_size: int, num_layers: int) -> FoundSites:
+    """Return the splice points of every block in `graph` and the reasons for those it lacks.
+
+    A graph without numbered blocks of this width (a vision tower, a draft head) has none.
+    """
+    blocks = _blocks(graph, num_layers)
+    if not blocks:
+        return FoundSites()
+    flow = Flow(graph, hidden_size)
+    points: dict[Site, SplicePoint] = {}
+    missing: dict[Site, str] = {}
+    for layer, nodes in blocks.items():
+        cuts = {PRE_ATTN: nodes[0], POST_BLOCK: nodes[-1].next}
+        finders = {
+            PRE_ATTN: lambda site, c=cuts: _boundary(flow, site, c[PRE_ATTN]),
+            POST_ATTN: lambda site, n=nodes: _middle(flow, site, n),
+            POST_BLOCK: lambda site, c=cuts: _boundary(flow, site, c[POST_BLOCK]),
+        }
+        for name, finder in finders.items():
+            site = Site(name, layer)
+            try:
+                points[site] = finder(site)
+            except _Absent as reason:
+                missing[site] = str(reason)
+    return FoundSites(points, missing, tuple(blocks))
+
+
+def _blocks(graph: Graph, num_layers: int) -> dict[int, list[Node]]:
+    """Return the nodes of each block: the numbered modules that hold the most of the graph."""
+    by_prefix: dict[str, dict[int, list[Node]]] = {}
+    for node in graph.nodes:
+        if node.op == "placeholder" or (match := _NUMBERED.match(_path(node))) is None:
+            continue
+        by_prefix.setdefault(match[1], {}).setdefault(int(match[2]), []).append(node)
+    usable = [b for b in by_prefix.values() if max(b) < num_layers]
+    best = max(usable, key=lambda blocks: sum(map(len, blocks.values())), default={})
+    return dict(sorted(best.items()))
+
+
+def _path(node: Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    return list(stack.values())[-1][0] if stack else ""
+
+
+def _boundary(flow: Flow, site: Site, cut: Node) -> SplicePoint:
+    """Return the splice point of what is alive between two blocks."""
+    alive = flow.alive_at(cut)
+    if not alive:
+        raise _Absent("no value of the stream's shape crosses here")
+    if len(alive) > 2:
+        names = ", ".join(node.name for node in alive)
+        raise _Absent(f"{len(alive)} values of the stream's shape cross here ({names})")
+    if len(alive) == 1:
+        return SplicePoint(site, alive[0], None, flow.first_use(alive, cut))
+    if flow.sum_of(alive[0], alive[1], cut) is None and not _returned(alive):
+        raise _Absent(f"'{alive[0].name}' and '{alive[1].name}' cross here and are never summed")
+    # The younger value is the last branch's output, the older one the carried residual.
+    residual, hidden = alive
+    return SplicePoint(site, hidden, residual, flow.first_use(alive, cut))
+
+
+def _returned(alive: Iterable[Node]) -> bool:
+    """Say whether the pair leaves the graph as it is: a pipeline stage hands it on."""
+    return all(user.op == "output" for node in alive for user in list(node.users)[-1:])
+
+
+def _middle(flow: Flow, site: Site, nodes: Sequence[Node]) -> SplicePoint:
+    """Return the splice point before the sum that the MLP of this block reads."""
+    start, inside = nodes[0], set(nodes)
+    carried = flow.carried(start, nodes)
+    behind = flow.behind_attention(nodes)
+    if not behind:
+        raise _Absent("this block has no attention")
+    for node in nodes:
+        if not is_sum(node) or len(parts := operands(node)) != 2:
+            continue
+        for branch, stream in (parts, parts[::-1]):
+            if stream in carried and branch in behind and branch not in carried:
+                if not reads(flow, node, inside):
+                    raise _Absent("its attention and its MLP read the same input, side by side")
+                return _before_sum(flow, site, (branch, stream), flow.alive_at(start)[0])
+    raise _Absent("no sum of the carried stream with the attention's output was found")
+
+
+def _before_sum(flow: Flow, site: Site, parts: tuple[Node, Node], entering: Node) -> SplicePoint:
+    """Return the point before the branch's first cast on its way into the sum.
+
+    The sum may be taken in fp32; the pair is taken where both still have the stream's dtype.
+    """
+    branches, streams = flow.chain(parts[0]), flow.chain(parts[1])
+    dtype = entering.meta["example_value"].dtype
+    hidden = [node for node in branches if node.meta["example_value"].dtype == dtype][-1:]
+    if not hidden:
+        raise _Absent(f"the attention's output '{branches[-1].name}' has another dtype")
+    readers = flow.readers(hidden[0])
+    before = min(readers, key=flow.order.__getitem__)
+    if any(user not in branches and not is_sum(user) for user in readers):
+        raise _Absent(f"the attention's output '{hidden[0].name}' is read outside the stream too")
+    for residual in streams:
+        same = residual.meta["example_value"].dtype == dtype
+        if same and flow.order[residual] < flow.order[before]:
+            return SplicePoint(site, hidden[0], residual, before)
+    raise _Absent("the carried stream is not ready where the attention's output is")

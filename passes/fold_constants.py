@@ -1,0 +1,65 @@
+"""What is known now is computed now: directions become numbers, edits without effect are marked.
+
+    before  %1 = direction(anger, post_block[12])   %2 = unit(%1)   cap(%0, %2, -1, 2.5, 1, %3)
+    after   %1 = constant(û anger[12])              cap(%0, %1, -1, 2.5, 1, %2)
+
+Needs: resolved sites. Keeps: everything; edits with scale 0 or strength 0 are only marked, for
+`drop_dead` to drop. Refuses: nothing. Scales stay scalars of their own, so that a new scale leaves
+the bank of directions as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interv.passes.constants import Constant, Row, Vector, unit_vector
+from interv.passes.context import Context
+from interv.passes.ir import Graph, Node, call, copied, is_op, ops_of, origins, tidy
+from interv.passes.ops import ablate, cap, constant, direction, steer, unit
+from interv.sites import Site
+
+
+def fold_constants(graph: Graph, ctx: Context) -> Graph:
+    """Replace directions and unit directions by their numbers; mark what has no effect."""
+    new = copied(graph)
+    for node in ops_of(new):
+        if is_op(node, unit):
+            source: Any = node.args[0]
+            _replace(new, node, Constant(f"û {_label(source)}", unit_vector(_row(source))))
+            ctx.remark(node, "unit direction computed (float64)")
+    for node in ops_of(new):
+        if is_op(node, direction):
+            if any(not is_op(user, unit) for user in node.users):
+                ctx.remark(node, "direction taken from its vector")
+            _replace(new, node, Constant(_label(node), _row(node)))
+        elif (why := _no_effect(node)) is not None:
+            ctx.remark(node, f"{why}: has no effect")
+    return tidy(new)
+
+
+def _row(node: Node) -> Row:
+    vector: Any = node.args[0]
+    site: Any = node.args[1]
+    assert isinstance(vector, Vector)
+    assert isinstance(site, Site)
+    return vector.at(site.layer)
+
+
+def _label(node: Node) -> str:
+    vector: Any = node.args[0]
+    site: Any = node.args[1]
+    return str(vector) if vector.layers is None else f"{vector}[{site.layer}]"
+
+
+def _replace(graph: Graph, node: Node, value: Constant) -> None:
+    with graph.inserting_before(node):
+        new = call(graph, constant, value, origins=origins(node))
+    node.replace_all_uses_with(new)
+
+
+def _no_effect(node: Node) -> str | None:
+    if is_op(node, steer) and node.args[2] == 0:
+        return "scale 0"
+    if (is_op(node, cap) and node.args[4] == 0) or (is_op(node, ablate) and node.args[2] == 0):
+        return "strength 0"
+    return None

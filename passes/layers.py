@@ -1,0 +1,58 @@
+"""Sites written as ranges, and the layers they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from interv.sites import Site
+from interv.spec import LayerRange, SiteRef
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """A site at several layers, as written, of a model with `num_layers` blocks."""
+
+    ref: SiteRef
+    num_layers: int  # L
+
+    def expand(self) -> tuple[Site, ...]:
+        """Return the sites in the order in which their layers are written.
+
+        Layers outside the model are kept as they are: `resolve_sites` refuses them.
+        """
+        layers = (n for item in self.ref.layers for n in self.layers(item))
+        return tuple(Site(self.ref.name, n) for n in layers)
+
+    def layers(self, item: int | str | LayerRange) -> range:
+        """Return the layers of one item of the list; negative ones count from the end."""
+        if isinstance(item, LayerRange):
+            return range(self._from_end(item.first), self._from_end(item.last) + 1)
+        if isinstance(item, int):
+            return range(self._from_end(item), self._from_end(item) + 1)
+        return range(self.num_layers)
+
+    def _from_end(self, layer: int) -> int:
+        return layer + self.num_layers if layer < 0 else layer
+
+    def __str__(self) -> str:
+        return f"{self.ref.name}[{', '.join(item_text(item) for item in self.ref.layers)}]"
+
+
+def item_text(item: int | str | LayerRange) -> str:
+    """Print one item of a list of layers as the language writes it."""
+    return f"{item.first}..{item.last}" if isinstance(item, LayerRange) else str(item)
+
+
+def layer_text(layers: Iterable[int]) -> str:
+    """Print layers in the language's notation, runs of three and more as `a..b`."""
+    runs: list[list[int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    parts: list[str] = []
+    for run in runs:
+        parts += [f"{run[0]}..{run[-1]}"] if len(run) > 2 else [str(n) for n in run]
+    return ", ".join(parts)

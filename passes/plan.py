@@ -1,0 +1,60 @@
+"""What `place` decides: a table a site, with banks, selector bits and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from interv.passes.columns import Form
+from interv.passes.cost import Cost
+from interv.passes.ir import Origin
+from interv.sites import Site
+from interv.spec import Conflict, Selector
+
+Bank: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedColumn:
+    """A column whose `form` points into its site's bank and whose selector has a bit."""
+
+    form: Form
+    selector: int  # index into Plan.selectors
+    origins: tuple[Origin, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedSite:
+    """What all programs do at one site."""
+
+    site: Site
+    bank: Bank  # [V, H], unique directions
+    labels: tuple[str, ...]  # what each row is called, for the explain
+    programs: Mapping[str, tuple[PlacedColumn, ...]]
+
+    @property
+    def width(self) -> int:
+        """Return K, the most columns a program has here."""
+        return max(len(columns) for columns in self.programs.values())
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """Return the source lines that declare the site, each once."""
+        columns = (column for placed in self.programs.values() for column in placed)
+        return tuple(dict.fromkeys(o.where for column in columns for o in column.origins))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """Everything that a bundle is made from, for one or more programs and one model."""
+
+    hidden_size: int
+    num_layers: int
+    sites: tuple[PlacedSite, ...]  # in the order a forward pass reaches them
+    selectors: tuple[Selector, ...]
+    conflicts: Mapping[str, Conflict]  # of every program, those without a live edit included
+    cost: Cost

@@ -1,0 +1,188 @@
+"""Two edits of one site whose selectors can both hold for a token are settled by policy.
+
+    conflict error       refused, with both statements shown
+    conflict priority    the later selector loses the overlap:  all  ->  all and not prompt
+    conflict sequential  each reads what the earlier wrote; the graph stays as it is
+    conflict sum         %9 = combine(%0, [%3, %6])   all read the original %0
+
+Needs: resolved sites. Keeps: the meaning of the policy, for every token. Refuses: a conflict
+under `conflict error`. Until here a graph says "sequential" whatever the program's policy is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from interv.errors import IntervError, Label, raise_all
+from interv.passes.context import Context
+from interv.passes.ir import (
+    Chain,
+    Graph,
+    Node,
+    Origin,
+    call,
+    chains,
+    copied,
+    input_node,
+    is_op,
+    mask_of,
+    merge_origins,
+    op_name,
+    ops_of,
+    origins,
+    selector_of,
+    tidy,
+)
+from interv.passes.layers import layer_text
+from interv.passes.ops import READERS, combine
+from interv.passes.select import select
+from interv.passes.show import places
+from interv.selectors import selector_text
+from interv.sites import SITES, Site
+from interv.spec import And, Everything, Not, Selector
+
+
+def resolve_conflicts(graph: Graph, ctx: Context) -> Graph:
+    """Apply the program's policy; raise E401 for each conflict under `conflict error`."""
+    new = copied(graph)
+    pairs = {chain.site: tuple(_overlaps(chain, ctx)) for chain in chains(new)}
+    match ctx.conflict:
+        case "error":
+            raise_all(_conflicts(pairs, ctx))
+        case "priority":
+            _cut(new, ctx)
+        case "sum":
+            _add_up(new, pairs, ctx)
+        case _:
+            _note_order(pairs, ctx)
+    return tidy(new)
+
+
+def _overlaps(chain: Chain, ctx: Context) -> Iterator[tuple[Node, Node]]:
+    for j, later in enumerate(chain.edits):
+        for earlier in chain.edits[:j]:
+            if ctx.overlap(selector_of(earlier), selector_of(later)):
+                yield earlier, later
+
+
+def _conflicts(
+    pairs: Mapping[Site, tuple[tuple[Node, Node], ...]], ctx: Context
+) -> list[IntervError]:
+    """Make one error for each pair of statements, however many sites they meet at."""
+    met: dict[tuple[int, int], list[Site]] = {}
+    nodes: dict[tuple[int, int], tuple[Node, Node]] = {}
+    for site, found in pairs.items():
+        for earlier, later in found:
+            key = (origins(earlier)[0].order, origins(later)[0].order)
+            met.setdefault(key, []).append(site)
+            nodes[key] = (earlier, later)
+    return [_conflict(*nodes[key], met[key], ctx) for key in sorted(met)]
+
+
+def _conflict(earlier: Node, later: Node, sites: list[Site], ctx: Context) -> IntervError:
+    first, second = origins(earlier)[0], origins(later)[0]
+    said = f"{op_name(earlier)} ({first.where}) and {op_name(later)} ({second.where})"
+    where = sites_text(sites)
+    return IntervError(
+        "E401",
+        f"two edits of program '{ctx.program}' meet at {where}: {said}",
+        second.span,
+        "can apply to a token that the earlier one edits",
+        more=[Label(first.span, "listed first")] if first.span else [],
+        notes=[
+            f"their selectors: {selector_text(selector_of(earlier))}"
+            f"  ·  {selector_text(selector_of(later))}",
+            "policies: error, priority, sequential, sum",
+        ],
+        helps=["say 'conflict sequential' to let the later one read what the earlier wrote"],
+    )
+
+
+def sites_text(sites: list[Site]) -> str:
+    """Print sites in the language's notation, layers of one name together."""
+    named = {name: [site.layer for site in sites if site.name == name] for name in SITES}
+    parts = [f"{name}[{layer_text(layers)}]" for name, layers in named.items() if layers]
+    return ", ".join(parts)
+
+
+def _cut(graph: Graph, ctx: Context) -> None:
+    """Take from each selector what the earlier ones at its site can hold for."""
+    for chain in chains(graph):
+        was = [selector_of(edit) for edit in chain.edits]
+        for j, edit in enumerate(chain.edits):
+            lost = [i for i in range(j) if ctx.overlap(was[i], was[j])]
+            if lost:
+                rest = _without(was[j], _widest([was[i] for i in lost], ctx))
+                _reselect(graph, edit, rest, [chain.edits[i] for i in lost])
+                firsts = merge_origins(*(chain.edits[i] for i in lost))
+                names = places(origin.where for origin in firsts)
+                ctx.remark(edit, f"gives way to {names}: {selector_text(rest)}")
+
+
+def _widest(selectors: list[Selector], ctx: Context) -> list[Selector]:
+    """Leave out the selectors that another one of them covers: they take nothing more."""
+    kept: list[Selector] = []
+    for one in dict.fromkeys(selectors):
+        if not any(ctx.implies(one, other) for other in kept):
+            kept = [*(other for other in kept if not ctx.implies(other, one)), one]
+    return kept
+
+
+def _without(selector: Selector, lost: list[Selector]) -> Selector:
+    kept = () if isinstance(selector, Everything) else (selector,)
+    terms = (*kept, *(Not(term=one) for one in lost))
+    return And(terms=terms) if len(terms) > 1 else terms[0]
+
+
+def _reselect(graph: Graph, edit: Node, selector: Selector, winners: list[Node]) -> None:
+    """Give an edit another selector, through a node that is there already if there is one."""
+    same = [n for n in ops_of(graph) if is_op(n, select) and n.args[1] == selector]
+    mask: Any = same[0] if same else None
+    if mask is None:
+        # Before all ops, so that every site can use it.
+        with graph.inserting_before(ops_of(graph)[0]):
+            mask = call(graph, select, input_node(graph, "tokens"), selector)
+    mask.meta["origins"] = merge_origins(mask, mask_of(edit), *winners)
+    edit.args = (*edit.args[:-1], mask)
+
+
+def _add_up(
+    graph: Graph, pairs: Mapping[Site, tuple[tuple[Node, Node], ...]], ctx: Context
+) -> None:
+    """Let the edits of a site read the original, where any two of them overlap."""
+    for chain in chains(graph):
+        if not pairs[chain.site]:
+            continue
+        for edit in chain.edits:
+            edit.args = (chain.read, *edit.args[1:])
+        with graph.inserting_before(chain.write):
+            every = merge_origins(*chain.edits)
+            total = call(graph, combine, chain.read, tuple(chain.edits), origins=every)
+        chain.write.args = (*chain.write.args[:2], total)
+        ctx.remark(total, f"{len(chain.edits)} edits of a site read the original and add up")
+
+
+def _note_order(pairs: Mapping[Site, tuple[tuple[Node, Node], ...]], ctx: Context) -> None:
+    """Remark once for each statement that reads the stream what others wrote before."""
+    wrote: dict[Origin, set[Origin]] = {}
+    readers: dict[Origin, Node] = {}
+    for earlier, later in (pair for found in pairs.values() for pair in found):
+        if is_op(later, *READERS):
+            mine = origins(later)[0]
+            readers[mine] = later
+            wrote.setdefault(mine, set()).update(origins(earlier))
+    for mine, found in wrote.items():
+        names = places(one.where for one in sorted(found, key=lambda one: one.order))
+        ctx.remark(readers[mine], f"reads what {names} wrote, where both apply")
+
+
+POLICIES: Mapping[str, str] = MappingProxyType(
+    {
+        "error": "a token that two edits select is refused",
+        "priority": "the first listed wins, token by token",
+        "sequential": "each edit reads what the earlier ones wrote",
+        "sum": "all edits read the original and add up",
+    }
+)

@@ -1,0 +1,46 @@
+"""Insert the updates of a bundle's sites into a captured graph.
+
+    before                                        after
+    %x = to(%mlp_out, float32)                    update(%mlp_out, %residual, "post_block[3]")
+    %r = to(%residual, float32)                   %x = to(%mlp_out, float32)
+    %h = add(%x, %r)                              …
+
+*Needs* the points of `find_sites`. *Keeps* every other node and its order. *Refuses* nothing:
+what cannot be spliced was refused before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch.fx import Graph, Node
+
+from interv.passes.find_sites import SplicePoint
+
+
+def splice(graph: Graph, points: Sequence[SplicePoint], update: Any) -> None:
+    """Insert `update(hidden, residual, site)` at each point, in the order given.
+
+    `update` writes `hidden` in place. Points come in the order of a forward pass, so that the
+    edit of `post_block[L-1]` stands before the one of `pre_attn[L]`.
+    """
+    own: dict[Node, Node] = {}
+    for point in points:
+        hidden = point.hidden
+        if hidden.op == "placeholder":
+            hidden = own.get(hidden) or _copy(graph, point)
+            own[point.hidden] = hidden
+        with graph.inserting_before(point.before):
+            node = graph.call_function(update, (hidden, point.residual, str(point.site)))
+        node.meta["nn_module_stack"] = point.before.meta.get("nn_module_stack")
+        node.meta["example_value"] = None
+
+
+def _copy(graph: Graph, point: SplicePoint) -> Node:
+    """Give the graph a tensor of its own where the stream is one of its inputs."""
+    with graph.inserting_before(point.before):
+        copy = graph.call_method("clone", (point.hidden,))
+    copy.meta = dict(point.hidden.meta)
+    point.hidden.replace_all_uses_with(copy, delete_user_cb=lambda user: user is not copy)
+    return copy

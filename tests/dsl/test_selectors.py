@@ -1,0 +1,130 @@
+"""The meaning of selectors, and their algebra against brute force over small requests."""
+
+from __future__ import annotations
+
+import time
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+
+from interv.errors import IntervError
+from interv.selectors import (
+    disjoint,
+    equivalent,
+    holds,
+    implies,
+    overlap,
+    satisfiable,
+    selector_text,
+    witness,
+)
+from interv.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+from tests.strategies import runnable_selectors
+
+PROMPT, GENERATED = InPhase(phase="prompt"), InPhase(phase="generated")
+quick = settings(deadline=None, max_examples=300)
+
+# Larger than any constant of the strategies (-9..9, ids 0..3), so every cell has a token here.
+PLACES = [(position, length) for length in range(1, 32) for position in range(44)]
+TOKENS = [(position, length, token) for (position, length), token in product(PLACES, range(5))]
+
+
+def brute(selector: Selector) -> bool:
+    return any(holds(selector, *token) for token in TOKENS)
+
+
+@settings(deadline=None, max_examples=120)
+@given(runnable_selectors)
+def test_satisfiable_is_exact(selector: Selector) -> None:
+    assert satisfiable(selector) == brute(selector)
+
+
+@settings(deadline=None, max_examples=60)
+@given(runnable_selectors, runnable_selectors)
+def test_overlap_and_implies_are_exact(a: Selector, b: Selector) -> None:
+    assert overlap(a, b) == any(holds(a, *one) and holds(b, *one) for one in TOKENS)
+    assert implies(a, b) == all(holds(b, *one) for one in TOKENS if holds(a, *one))
+
+
+@quick
+@given(runnable_selectors, runnable_selectors)
+def test_laws(a: Selector, b: Selector) -> None:
+    assert disjoint(a, b) == (not overlap(b, a))
+    assert implies(And(terms=(a, b)), a)
+    assert implies(a, Or(terms=(a, b)))
+    assert disjoint(a, Not(term=a))
+    assert equivalent(Not(term=And(terms=(a, b))), Or(terms=(Not(term=a), Not(term=b))))
+
+
+@quick
+@given(runnable_selectors)
+def test_a_witness_is_a_token_of_a_request(selector: Selector) -> None:
+    found = witness(selector)
+    if found is not None:
+        assert holds(selector, *found)
+        assert found.position >= 0
+        assert found.prompt_length >= 1
+
+
+def test_ranges_are_not_walked() -> None:
+    start = time.perf_counter()
+    long, late = Slice(phase="prompt", start=0, stop=100_000), At(phase="prompt", index=99_999)
+    assert overlap(long, late)
+    assert implies(late, long)
+    assert disjoint(long, At(phase="prompt", index=100_000))
+    assert time.perf_counter() - start < 0.5
+
+
+def selected(selector: Selector, prompt_length: int, total: int) -> list[int]:
+    return [p for p in range(total) if holds(selector, p, prompt_length, 7)]
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        (Everything(), [0, 1, 2, 3, 4, 5, 6]),
+        (PROMPT, [0, 1, 2, 3]),
+        (GENERATED, [4, 5, 6]),
+        (At(phase="prompt", index=-1), [3]),
+        (At(phase="prompt", index=0), [0]),
+        (At(phase="prompt", index=4), []),
+        (At(phase="prompt", index=-5), []),
+        (At(phase="generated", index=0), [4]),
+        (Slice(phase="prompt", start=-3, stop=-1), [1, 2]),
+        (Slice(phase="prompt", start=-9, stop=2), [0, 1]),
+        (Slice(phase="prompt", start=2), [2, 3]),
+        (Slice(phase="generated", stop=2), [4, 5]),
+        (Slice(phase="generated", start=1, stop=None), [5, 6]),
+        (Token(ids=(1, 7)), [0, 1, 2, 3, 4, 5, 6]),
+        (Token(ids=(1,)), []),
+        (And(terms=(PROMPT, Not(term=At(phase="prompt", index=0)))), [1, 2, 3]),
+    ],
+    ids=selector_text,
+)
+def test_meaning(selector: Selector, expected: list[int]) -> None:
+    assert selected(selector, 4, 7) == expected
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [At(phase="generated", index=-1), Slice(phase="generated", start=-4)],
+    ids=selector_text,
+)
+def test_generated_has_no_end_to_count_from(leaf: Selector) -> None:
+    with pytest.raises(IntervError) as caught:
+        satisfiable(leaf)
+    assert caught.value.code == "E210"
+
+
+@pytest.mark.parametrize(
+    ("selector", "text"),
+    [
+        (And(terms=(And(terms=(PROMPT, PROMPT)), GENERATED)), "(prompt and prompt) and generated"),
+        (Or(terms=(And(terms=(PROMPT, PROMPT)), GENERATED)), "prompt and prompt or generated"),
+        (Not(term=Not(term=PROMPT)), "not not prompt"),
+        (Token(ids=(3, 'a"b')), 'token(3, "a\\"b")'),
+    ],
+)
+def test_text(selector: Selector, text: str) -> None:
+    assert selector_text(selector) == text

@@ -1,0 +1,74 @@
+"""Every site, layer and kind of edit against Transformers with forward hooks, on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from interv.spec import Spec
+from tests.engine.host import EngineHost
+from tests.engine.oracle import Oracle
+from tests.engine.programs import KINDS, SITES, VECTORS, Directions, edit, program, save_document
+from tests.tolerances import ENGINE_LOGPROB
+
+pytestmark = pytest.mark.engine
+
+PROMPTS = [
+    [504, 3575, 282, 4649, 314],
+    [28, 787, 638, 260, 1251, 282, 260, 905, 314, 253],
+    [1, 4093, 198, 2683, 30],
+]
+TOKENS = {"inductor": 8, "B": 4}
+LAYERS = (0, 15, 29)
+
+
+@dataclass
+class Rig:
+    engine: EngineHost
+    oracle: Oracle
+    directions: Directions
+    tokens: int
+
+
+@pytest.fixture(scope="module", params=["inductor", "B"])
+def rig(
+    request: pytest.FixtureRequest, model_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("sites")
+    directions = Directions.random(576, norm=20.0)
+    directions.save(folder)
+    programs = [program(k, s, layer) for s in SITES for layer in LAYERS for k in KINDS]
+    spec = Spec(vectors=VECTORS, programs=tuple(programs), default=programs[0].name)
+    path = save_document(spec, folder)
+    with EngineHost(request.param, model_path, files=[path]) as engine:
+        yield Rig(engine, Oracle(model_path), directions, TOKENS[request.param])
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("site", SITES)
+def test_every_kind_of_edit_equals_the_oracle(rig: Rig, site: str, layer: int) -> None:
+    for kind in KINDS:
+        change = edit(kind, rig.directions)
+        answers = rig.engine.generate(PROMPTS, rig.tokens, program=f"{kind}_{site}_{layer}")
+        for prompt, answer in zip(PROMPTS, answers, strict=True):
+            expected = rig.oracle.answer(prompt, rig.tokens, {(site, layer): change})
+            assert answer.ids == expected.ids, kind
+            assert answer.distance(expected) < ENGINE_LOGPROB, kind
+
+
+def test_an_edit_moves_the_answer(rig: Rig) -> None:
+    stock = rig.engine.generate(PROMPTS, rig.tokens, program=None)
+    for site in SITES:
+        steered = rig.engine.generate(PROMPTS, rig.tokens, program=f"mixed_{site}_15")
+        for before, after in zip(stock, steered, strict=True):
+            assert before.distance(after) > 100 * ENGINE_LOGPROB
+
+
+def test_the_engine_is_the_one_it_says(rig: Rig) -> None:
+    facts = rig.engine.call("facts")
+    second = facts["runner"] == "vllm.v1.worker.cpu.model_runner"
+    assert second == (rig.tokens == TOKENS["B"])
+    assert facts["mode"] == (3 if second else 2)

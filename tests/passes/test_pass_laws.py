@@ -1,0 +1,139 @@
+"""Laws: selectors agree, every pass keeps the meaning, the fused update is the program."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+
+from interv.codegen.bundle import Bundle
+from interv.codegen.emit import emit
+from interv.codegen.update import fused_update
+from interv.errors import IntervError
+from interv.passes.ir import execute
+from interv.passes.pipeline import Stage
+from interv.passes.place import place
+from interv.passes.select import select
+from interv.selectors import holds
+from interv.spec import Program, Selector
+from tests.passes.small import (
+    MODEL,
+    TOKENS,
+    H,
+    L,
+    programs,
+    reference,
+    selectors,
+    stages,
+    streams,
+    tokens,
+)
+from tests.tolerances import BFLOAT16, FLOAT16, FLOAT32_BANK, FLOAT64
+
+
+@given(selectors)
+@settings(deadline=None)
+def test_select_is_holds(selector: Selector) -> None:
+    expected = [holds(selector, *token) for token in TOKENS]
+    assert select(tokens(), selector).tolist() == expected
+
+
+def passed(program: Program) -> tuple[Stage, ...]:
+    try:
+        return stages(program)
+    except IntervError as error:
+        if error.code != "E401" or program.conflict != "error":
+            raise
+        assume(False)
+        raise
+
+
+def emitted(program: Program, done: tuple[Stage, ...]) -> Bundle:
+    graphs = {program.name: done[-1].graph}
+    return emit(place(graphs, {program.name: program.conflict}, MODEL), None)
+
+
+@given(programs)
+@settings(deadline=None)
+def test_each_pass_keeps_the_meaning(program: Program) -> None:
+    done = passed(program)
+    given_streams, batch = streams(), tokens()
+    norms = {site: reference(program, h, site)[1] for site, h in given_streams.items()}
+    results = [execute(stage.graph, given_streams, batch) for stage in done]
+    for stage, before, after in zip(done[1:], results, results[1:], strict=False):
+        if stage.name == "resolve_conflicts" and program.conflict in ("sum", "priority"):
+            continue  # this is where those policies get their meaning
+        for site, h in before.items():
+            assert (h - after[site]).abs().max() <= FLOAT64 * norms[site], stage.name
+
+
+@given(programs)
+@settings(deadline=None)
+def test_the_graph_is_the_program(program: Program) -> None:
+    done = passed(program)
+    given_streams = streams()
+    result = execute(done[-1].graph, given_streams, tokens())
+    for site, h in given_streams.items():
+        expected, norm = reference(program, h, site)
+        assert (result[site] - expected).abs().max() <= FLOAT64 * norm
+
+
+@given(programs)
+@settings(deadline=None)
+def test_the_fused_update_is_the_program(program: Program) -> None:
+    bundle = emitted(program, passed(program))
+    masks = torch.stack([select(tokens(), one) for one in bundle.selectors] or [torch.zeros(1)])
+    tables = {table.site: table for table in bundle.sites}
+    for site, h in streams().items():
+        expected, norm = reference(program, h, site)
+        if site not in tables:
+            assert torch.equal(expected, h) or (expected - h).abs().max() <= FLOAT64 * norm
+            continue
+        got = fused_update(h, tables[site], program.name, masks)
+        assert (got - expected).abs().max() <= FLOAT32_BANK * norm
+        idle = ~masks[[c.selector for c in tables[site].programs[program.name]]].any(0)
+        assert torch.equal(got[idle], h[idle])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.bfloat16, BFLOAT16), (torch.float16, FLOAT16)]
+)
+@given(program=programs)
+@settings(deadline=None, max_examples=20)
+def test_the_update_in_a_narrow_stream_rounds_once(
+    dtype: torch.dtype, tolerance: float, program: Program
+) -> None:
+    bundle = emitted(program, passed(program))
+    for table in bundle.sites:
+        h = streams()[table.site].to(dtype)
+        masks = torch.stack([select(tokens(), one) for one in bundle.selectors])
+        got = fused_update(h, table, program.name, masks)
+        wide = fused_update(h.double(), table, program.name, masks)
+        _, norm = reference(program, h.double(), table.site)
+        assert got.dtype == dtype
+        assert (got.double() - wide).abs().max() <= tolerance * norm
+
+
+@given(programs)
+@settings(deadline=None, max_examples=25)
+def test_the_bundle_is_canonical_and_travels(program: Program) -> None:
+    first, again = (emitted(program, passed(program)) for _ in range(2))
+    back: Bundle = pickle.loads(pickle.dumps(first))
+    for other in (again, back):
+        assert (other.structure, other.contents) == (first.structure, first.contents)
+        assert (other.selectors, other.programs, other.where) == (
+            first.selectors,
+            first.programs,
+            first.where,
+        )
+        for one, two in zip(first.sites, other.sites, strict=True):
+            assert (one.site, one.programs) == (two.site, two.programs)
+            assert one.bank.tobytes() == two.bank.tobytes()
+            assert one.bank.dtype == "float32"
+            assert one.bank.shape[1] == H
+    assert (first.hidden_size, first.num_layers) == (H, L)
+    assert [table.site.order for table in first.sites] == sorted(
+        table.site.order for table in first.sites
+    )

@@ -1,0 +1,156 @@
+"""Random specs, with every construct of the language."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from interv.dsl.clauses import DECLARATIONS, STATEMENTS
+from interv.spec import (
+    Ablate,
+    AdapterDecl,
+    And,
+    Apply,
+    At,
+    Cap,
+    Capture,
+    Everything,
+    Gate,
+    InPhase,
+    KvPolicy,
+    LayerRange,
+    Not,
+    Or,
+    Program,
+    RequestExpression,
+    RequestTerm,
+    SinkDecl,
+    SiteRef,
+    Slice,
+    Spec,
+    Steer,
+    Token,
+    VectorDecl,
+)
+
+WORDS = (*STATEMENTS, *DECLARATIONS, "at", "when", "gate", "prompt", "token", "not", "unit", "x1")
+names = st.one_of(
+    st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True), st.sampled_from(WORDS)
+)
+program_names = names.filter(lambda name: name != "off")
+texts = st.text(max_size=12)
+numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
+fractions = st.floats(0, 1)
+layer_numbers = st.integers(-40, 200)
+indices = st.integers(-9, 9)
+phases = st.sampled_from(["prompt", "generated"])
+slices = st.builds(Slice, phase=phases, start=st.none() | indices, stop=st.none() | indices)
+
+
+def leaves(token_ids: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Selectors without parts."""
+    return st.one_of(
+        st.just(Everything()),
+        st.builds(InPhase, phase=phases),
+        st.builds(At, phase=phases, index=indices),
+        slices,
+        st.builds(Token, ids=st.lists(token_ids, min_size=1, max_size=3).map(tuple)),
+    )
+
+
+def combine(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Selectors made of others."""
+    terms = st.lists(inner, min_size=2, max_size=3).map(tuple)
+    return st.one_of(
+        st.builds(Not, term=inner), st.builds(And, terms=terms), st.builds(Or, terms=terms)
+    )
+
+
+any_selectors = st.recursive(leaves(st.integers(0, 9) | texts), combine, max_leaves=6)
+
+
+def _runnable(leaf: object) -> bool:
+    """Say whether every index of `generated` counts from its start."""
+    if isinstance(leaf, At) and leaf.phase == "generated":
+        return leaf.index >= 0
+    if isinstance(leaf, Slice) and leaf.phase == "generated":
+        return (leaf.start or 0) >= 0 and (leaf.stop or 0) >= 0
+    return True
+
+
+runnable_selectors = st.recursive(
+    leaves(st.integers(0, 3)).filter(_runnable), combine, max_leaves=6
+)
+
+sites = st.builds(
+    SiteRef,
+    name=st.sampled_from(["pre_attn", "post_attn", "post_block"]),
+    layers=st.lists(
+        st.one_of(
+            st.just("*"),
+            layer_numbers,
+            st.builds(LayerRange, first=layer_numbers, last=layer_numbers),
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
+)
+gates = st.none() | st.builds(
+    Gate, vector=names, site=st.none() | sites, sharpness=numbers, threshold=numbers
+)
+common = {"at": sites, "when": any_selectors, "gate": gates}
+bounds = st.none() | numbers
+statements = st.one_of(
+    st.builds(Steer, vector=names, scale=numbers, **common),
+    st.builds(Cap, vector=names, low=bounds, high=bounds, strength=fractions, **common),
+    st.builds(Ablate, vector=names, strength=fractions, **common),
+    st.builds(Apply, adapter=names, scale=numbers, **common),
+    st.builds(
+        Capture,
+        at=sites,
+        tokens=any_selectors,
+        to=names,
+        after=st.booleans(),
+        rank=st.none() | st.integers(1, 999),
+        sample=st.none() | st.floats(0, 1, exclude_min=True),
+        keep=st.sampled_from(["all", "marked"]),
+    ),
+)
+scalars = st.one_of(st.booleans(), st.integers(-(2**31) + 1, 2**31 - 1), numbers, texts, names)
+options = st.dictionaries(names, scalars, max_size=3).map(lambda found: tuple(found.items()))
+
+
+def _unique(items: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.lists(items, max_size=3, unique_by=lambda item: item.name).map(tuple)
+
+
+specs = st.builds(
+    Spec,
+    vectors=_unique(
+        st.builds(VectorDecl, name=names, path=texts, key=st.none() | texts, unit=st.booleans())
+    ),
+    adapters=_unique(st.builds(AdapterDecl, name=names, path=texts)),
+    programs=_unique(
+        st.builds(
+            Program,
+            name=program_names,
+            statements=st.lists(statements, max_size=3).map(tuple),
+            conflict=st.sampled_from(["error", "priority", "sequential", "sum", "joint"]),
+        )
+    ),
+    sinks=_unique(
+        st.builds(
+            SinkDecl,
+            name=names,
+            kind=names,
+            args=st.lists(scalars, max_size=2).map(tuple),
+            options=options,
+        )
+    ),
+    kv=st.none() | st.builds(KvPolicy, policy=names, options=options),
+    default=st.none() | names,
+)
+expressions = st.lists(
+    st.builds(RequestTerm, program=program_names, multiplier=numbers),
+    max_size=4,
+    unique_by=lambda term: term.program,
+).map(lambda terms: RequestExpression(terms=tuple(terms)))

@@ -1,0 +1,27 @@
+"""Tolerances of the tests, each with its reason; the same in CI and at home."""
+
+# Two orders of summing the same float64 numbers, relative to the largest number that takes part.
+# Each of up to 12 edits rounds a few times at 2**-53, and a cap or an ablation that follows a
+# steer hands the error on, so that errors add up over edits: 12 edits x 16 roundings x 1.1e-16
+# is 2e-14, and width enters by its root. A factor of 5 for unlucky sums.
+FLOAT64 = 1e-13
+
+# A bundle holds its directions in float32, so against a float64 program each component of a
+# direction is off by 2**-24 of itself, 6e-8. Columns hand errors on as above: 12 columns, each
+# off by its read direction and its written one, is 24 x 6e-8 = 1.4e-6.
+FLOAT32_BANK = 2e-6
+
+# An update in a stream of bf16 (8 bits) is rounded once, at the end: half a unit in the last
+# place is 2**-9 of the largest magnitude; a further 2**-9 for the rounding of the input to fp32
+# arithmetic taking another branch next to a tie.
+BFLOAT16 = 2**-8
+
+# float16 has 11 bits: as above.
+FLOAT16 = 2**-11
+
+# One rounding of fp32 a step, dots over H <= 4096 elements: relative error about sqrt(H) * 2**-24.
+FLOAT32 = 1e-5
+
+# Log-probabilities of two fp32 implementations of the same model, 30 layers of other summation
+# orders: measured at 1e-6 to 3e-5, an edit left out or put a block off moves them by far more.
+ENGINE_LOGPROB = 1e-3
