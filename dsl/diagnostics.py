@@ -153,11 +153,14 @@ def _logic(failure: Failure) -> tuple[str, ...]:
 
 
 def _unexpected(failure: Failure, found: Token) -> IntervError:
-    shown, wanted, helps = str(found), _wanted(failure), _hints(failure)
+    # A character that prints as nothing, or as a space, is shown by its number.
+    shown = str(found) if found.isprintable() and found.strip() else f"U+{ord(found[0]):04X}"
+    wanted, helps = _wanted(failure), _hints(failure)
     if "NUMBER" in failure.expected and shown.lower() in FINITE:
         message = f"'{shown}' is not a finite number"
         return IntervError("E105", message, _where(failure), "not finite")
-    if failure.on_new_line and failure.previous is not None and "NAME" in failure.expected:
+    complete = failure.expected & (STATEMENT_TOKENS | DECLARATION_TOKENS)
+    if failure.on_new_line and failure.previous is not None and not complete:
         end = failure.previous.end_pos
         message = f"expected {wanted} after '{failure.previous}'"
         return IntervError("E101", message, Span(failure.source, end, end), "missing", helps=helps)
@@ -197,7 +200,8 @@ def _wanted_parts(expected: frozenset[str], previous: Token | None) -> Iterator[
         yield NAMED.get(before, "a name")
     yield from _wanted_words(expected)
     for kind, words in PUNCTUATION.items():
-        if kind in expected:
+        # Of a complete selector the indexing bracket is the least likely next thing.
+        if kind in expected and not (kind == "LSQB" and "AND" in expected):
             yield words
     if "$END" in expected and not expected & DECLARATION_TOKENS:
         yield "the end of the text"

@@ -61,7 +61,7 @@ def _columns(group: list[Line]) -> list[str]:
     widths = {
         kind: _widths([line.cells for line in lines])
         for kind, lines in _by_kind(group).items()
-        if kind != "plain"
+        if kind != "plain" and len(lines) > 1
     }
     texts = [_join(line, widths.get(line.kind, ())) for line in group]
     commented = [len(text) for text, line in zip(texts, group, strict=True) if _trails(line)]
@@ -94,8 +94,8 @@ def _widths(rows: list[tuple[str, ...]]) -> tuple[int, ...]:
 
 
 def _join(line: Line, widths: tuple[int, ...]) -> str:
-    if line.kind == "plain":
-        return " ".join(line.cells)
+    if not widths:
+        return " ".join(cell for cell in line.cells if cell)
     gaps = [" ", *["  "] * len(line.cells)] if line.kind == "edit" else [" "] * len(line.cells)
     text = ""
     for cell, width, gap in zip(line.cells, widths, gaps, strict=False):

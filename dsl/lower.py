@@ -68,7 +68,9 @@ class Lowering:
         return 1
 
     def _drop_twice(self, name: str, items: list[Data]) -> None:
-        paths = [(str(item["name"]), (name, i, "name")) for i, item in enumerate(items)]
+        paths: list[tuple[str, SpecPath]] = [
+            (str(item["name"]), (name, i, "name")) for i, item in enumerate(items)
+        ]
         self.errors.extend(named_twice(name.removesuffix("s"), paths, self.spans.get))
         seen: set[str] = set()
         for i, item in enumerate(items):
@@ -223,8 +225,7 @@ class Lowering:
                         self._mark((*path, name), part)
                         data[name] = self.values.number(part)
             case "when" | "tokens":
-                self._mark((*path, word), parts[0])
-                data[word] = lower_selector(parts[0], self.values, self.spans, (*path, word))
+                data[word] = self._selector(parts[0], (*path, word))
             case "gate":
                 data["gate"] = self._gate(clause, (*path, "gate"))
             case "after":
@@ -236,6 +237,11 @@ class Lowering:
                 self._mark((*path, word), parts[0])
                 read = self.values.integer if word == "rank" else self.values.number
                 data[word] = read(parts[0])
+
+    def _selector(self, node: Node, path: SpecPath) -> Data:
+        before = len(self.errors)
+        selector = lower_selector(node, self.values, self.spans, path)
+        return selector if len(self.errors) == before else {"kind": "all"}
 
     def _gate(self, clause: Node, path: SpecPath) -> Data:
         self._mark(path, clause)

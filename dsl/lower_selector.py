@@ -6,27 +6,28 @@ from typing import Any
 
 from lark import Token, Tree
 
+from interv.checks import DEEPEST_SELECTOR
 from interv.document import SpecPath
 from interv.dsl.values import Values
 from interv.errors import IntervError, Span
-
-# The parser needs no stack for nested groups, this function does.
-DEEPEST = 64
 
 
 def lower_selector(
     node: Tree[Token], values: Values, spans: dict[SpecPath, Span], path: SpecPath, depth: int = 0
 ) -> dict[str, Any]:
-    """Return a selector as plain data; the spans of its parts go under `path`."""
+    """Return a selector as plain data; the spans of its parts go under `path`.
+
+    What is wrong goes to `values.errors`, and what stands in for it means nothing.
+    """
     spans[path] = values.span(node)
-    if depth > DEEPEST:
+    if depth == DEEPEST_SELECTOR:
         values.errors.append(
             IntervError(
                 "E109",
                 "this selector is too large",
                 spans[path],
                 "too deep",
-                notes=(f"a selector nests at most {DEEPEST} levels",),
+                notes=(f"a selector nests at most {DEEPEST_SELECTOR} levels",),
             )
         )
         return {"kind": "all"}
@@ -49,10 +50,8 @@ def lower_selector(
 
 
 def _place(node: Tree[Token], values: Values) -> dict[str, Any]:
-    phase, before = str(node.children[0]), len(values.errors)
+    phase = str(node.children[0])
     numbers = [None if one is None else values.integer(one) for one in node.children[1:]]
-    if len(values.errors) > before:
-        return {"kind": "all"}
     match str(node.data):
         case "index":
             return {"kind": "at", "phase": phase, "index": numbers[0]}

@@ -14,6 +14,7 @@ BOUNDS = "bounds are written in [low, high]; leave one out for an open end: in [
 LOGIC = "selectors are combined with 'and', 'or' and 'not'"
 NO_COMMAS = "clauses and statements are separated by spaces, not by commas"
 IDS = 'tokens are listed in parentheses: token(2, 15) or token("\\n")'
+GATED = "'sharpness' and 'threshold' are parts of a gate: gate NAME sharpness 8"
 QUOTES = 'paths stand in double quotes: "vectors/calm.gguf"'
 
 EXPRESSION = "expression: "  # starts the examples that are requests
@@ -35,6 +36,8 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (BOUNDS, (f"{_CAP} in [1..2]", f"{_CAP} in [1 2]", f"{_CAP} in [x, 2]", f"{_CAP} in x")),
     (NO_COMMAS, (f"{_STEER}, at", f"{_STEER} at x[1], scale", f"{_STEER} scale 1, at")),
     (NO_COMMAS, (f"{_STEER} scale 1; steer",)),
+    (GATED, (f"{_STEER} at x[1] sharpness 1", f"{_STEER} at x[1] scale 1 threshold 1")),
+    (GATED, (f"{_WHEN} prompt sharpness 1", f"{_WHEN} prompt[1] threshold 1")),
     ("the amount is a clause: scale 4", (f"{_STEER} 4",)),
     ("a clause takes its value without '='", (f"{_STEER} scale = 4", f"{_CAP} in = [1, 2]")),
     (QUOTES, ("interv 1 vector a = b", "interv 1 vector a = 'b'", "interv 1 vector a = /b")),

@@ -147,13 +147,10 @@ def _not_yet(what: str, span: Span | None, helps: tuple[str, ...] = ()) -> Inter
 
 
 def _in_file(error: IntervError, name: str) -> IntervError:
-    notes = tuple(
-        f"in {name}: {note.removeprefix('in ')}" if note.startswith("in ") else note
-        for note in error.notes
-    )
-    return IntervError(
-        error.code, error.message, error.span, error.label, notes=notes, helps=error.helps
-    )
+    places = [note for note in error.notes if note.startswith("in ")]
+    others = [note for note in error.notes if not note.startswith("in ")]
+    place = f"in {name}: {places[0].removeprefix('in ')}" if places else f"in {name}"
+    return IntervError(error.code, error.message, notes=(place, *others), helps=error.helps)
 
 
 def read_text(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +17,13 @@ Model = TypeVar("Model", bound=BaseModel)
 Locate = Callable[[SpecPath], Span | None]
 
 # The models by the word that tells them apart in the data, or by the field they stand in.
-BY_OP = {"steer": specs.Steer, "cap": specs.Cap, "ablate": specs.Ablate, "apply": specs.Apply}
+BY_OP: Mapping[str, type[BaseModel]] = {
+    "steer": specs.Steer,
+    "cap": specs.Cap,
+    "ablate": specs.Ablate,
+    "apply": specs.Apply,
+    "capture": specs.Capture,
+}
 BY_FIELD: Mapping[str, type[BaseModel]] = {
     "vectors": specs.VectorDecl,
     "adapters": specs.AdapterDecl,
@@ -29,7 +35,7 @@ BY_FIELD: Mapping[str, type[BaseModel]] = {
     "gate": specs.Gate,
     "layers": specs.LayerRange,
 }
-BY_KIND = {
+BY_KIND: Mapping[str, type[BaseModel]] = {
     "all": specs.Everything,
     "phase": specs.InPhase,
     "at": specs.At,
@@ -80,12 +86,14 @@ def faults(
     refused: ValidationError, data: object, locate: Locate, prefix: SpecPath = ()
 ) -> Iterator[tuple[SpecPath, IntervError]]:
     """Yield what pydantic refused: the path of each fault in `data`, and its error."""
-    seen: set[SpecPath] = set()
+    found: dict[SpecPath, IntervError] = {}
     for detail in refused.errors(include_url=False):
         path, owner, value = _follow(data, detail)
-        if path not in seen:  # a union reports once for each of its members
-            seen.add(path)
-            yield path, _fault(detail, prefix + path, owner, value, locate)
+        if path not in found:  # a union reports once for each of its members
+            found[path] = _fault(detail, prefix + path, owner, value, locate)
+    # A group whose members are refused is refused for lacking them: that says nothing new.
+    around = {path[:end] for path in found for end in range(len(path))}
+    yield from ((path, error) for path, error in found.items() if path not in around)
 
 
 def _follow(data: object, detail: ErrorDetails) -> tuple[SpecPath, object, object]:
@@ -176,7 +184,7 @@ def _fields(owner: object, path: SpecPath) -> tuple[str, ...]:
     holder = next((part for part in reversed(path[:-1]) if isinstance(part, str)), None)
     model: type[BaseModel] | None
     if "op" in owner:
-        model = {**BY_OP, "capture": specs.Capture}.get(str(owner["op"]))
+        model = BY_OP.get(str(owner["op"]))
     elif "kind" in owner and holder != "sinks":
         model = BY_KIND.get(str(owner["kind"]))
     else:
@@ -185,7 +193,7 @@ def _fields(owner: object, path: SpecPath) -> tuple[str, ...]:
 
 
 def named_twice(
-    field: str, items: list[tuple[str, SpecPath]], locate: Locate
+    field: str, items: Iterable[tuple[str, SpecPath]], locate: Locate
 ) -> Iterator[IntervError]:
     """Yield an error for each name that `field` gives a second time."""
     first: dict[str, SpecPath] = {}

@@ -25,7 +25,7 @@ def text(report: Report, stage: str | None = None) -> str:
         lines += _document(document)
     if report.model is None:
         lines += ["passes, graph, plan and what was not done need a model: give --model", ""]
-        return "\n".join(lines)
+        return _joined(lines)
     if upto >= 1:
         for program in report.programs:
             lines += [*_passes(program), *_graph(program)]
@@ -35,7 +35,11 @@ def text(report: Report, stage: str | None = None) -> str:
         lines += _kernels(report.plan)
     if stage is None:
         lines += _not_done(report)
-    return "\n".join(lines)
+    return _joined(lines)
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return "\n".join(one for line in lines for one in _wrapped(line))
 
 
 def _document(document: DocumentReport) -> list[str]:
@@ -120,7 +124,7 @@ def _plan(plan: PlanReport) -> list[str]:
         f"  structure {plan.structure[:16]}"
         + "".join(f"   {name} {digest[:16]}" for name, digest in plan.contents),
     ]
-    return [*(one for line in out for one in _wrapped(line)), ""]
+    return [*out, ""]
 
 
 def _kernels(plan: PlanReport) -> list[str]:
@@ -172,7 +176,7 @@ def margined(head: str, where: Sequence[str], words: str = "") -> list[str]:
         return [line + margin.rjust(WIDTH - len(line)) if margin else line]
     room = WIDTH - len(head) - len(margin) - 2
     lines = _body(head, words, room if room >= 30 else WIDTH - len(head))
-    if len(lines[0]) + len(margin) + 2 <= WIDTH:
+    if margin and len(lines[0]) + len(margin) + 2 <= WIDTH:
         return [lines[0] + margin.rjust(WIDTH - len(lines[0])), *lines[1:]]
     return [*lines, *(one.rjust(WIDTH) for one in textwrap.wrap(margin, WIDTH - 8))]
 
@@ -187,4 +191,4 @@ def _wrapped(line: str) -> list[str]:
     if len(line) <= WIDTH:
         return [line]
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, drop_whitespace=True)
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent)

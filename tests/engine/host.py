@@ -102,7 +102,8 @@ class EngineHost:
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait()
-        self._replies.close()
+        for stream in (self._replies, self._stdin, self._log):
+            stream.close()
 
     def __enter__(self) -> EngineHost:
         return self

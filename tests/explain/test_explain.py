@@ -124,6 +124,19 @@ def test_every_example_has_a_golden() -> None:
     assert {path.stem for path in (HERE / "golden").glob("*.txt")} == stems
 
 
+def test_long_names_wrap(tmp_path: Path) -> None:
+    name, folder = "n" * 120, tmp_path / ("f" * 90)
+    folder.mkdir()
+    save_file({"v": np.ones(16, np.float32)}, folder / "v.safetensors")
+    text = (
+        f'interv 1\nvector {name} = "{folder.name}/v.safetensors"\n'
+        f"program {name} {{ steer {name} at post_block[0] when {' or '.join(['prompt[1]'] * 9)} }}"
+    )
+    found = compile_documents([load_text(text, "long.interv", tmp_path)], SMALL)
+    rules(explain(found))
+    rules(explain(found, "kernels"))
+
+
 def test_the_page_shows_a_true_explain() -> None:
     page = (ROOT / "docs/compiler.md").read_text(encoding="utf-8")
     shown = page.split("```text\n")[1].split("```")[0]

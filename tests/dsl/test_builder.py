@@ -1,0 +1,111 @@
+"""Documents written in Python: the same spec as the text, and the same errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import interv
+from interv.builder import (
+    all_of,
+    everything,
+    gate,
+    generated,
+    layers,
+    new_document,
+    post_attn,
+    post_block,
+    pre_attn,
+    prompt,
+    token,
+)
+from interv.errors import IntervError
+from interv.selectors import selector_text
+from interv.spec import LayerRange
+
+VALID = Path(__file__).parent / "valid" / "everything.interv"
+
+
+def test_the_same_document_as_the_text() -> None:
+    doc = new_document()
+    calm = doc.vector("calm", "vectors/calm.gguf")
+    anger = doc.vector("anger", "vectors/anger.safetensors", unit=True)
+    probe = doc.vector("probe", "vectors/probe.safetensors", key="probe.14")
+    doc.adapter("style", "adapters/style-reft")
+    acts = doc.sink("acts", "filesystem", "acts/", layout="packed")
+    doc.kv("r1kv", budget=512, buffer=64, **{"lambda": 0.1})
+    program = doc.program("calm", conflict="sequential")
+    program.steer(calm, at=post_block[layers(10, 20)], scale=1.5, when=generated)
+    last_or_later = prompt[-1] | generated
+    program.cap(anger, at=post_attn[12], low=-1.0, high=2.5, when=last_or_later)
+    program.ablate(anger, at=post_block[...], strength=1.0)
+    read = gate(probe, post_block[14], sharpness=8, threshold=0.5)
+    program.steer(calm, at=post_block[24], scale=4, gate=read)
+    program.capture(at=post_block[12, 20], tokens=prompt[-1], to=acts, rank=64)
+    doc.default(program)
+    assert doc.spec() == interv.load_document(VALID).spec
+    assert interv.load_text(interv.to_text(doc.spec())).spec == doc.document().spec
+
+
+def test_layers_in_every_spelling() -> None:
+    both = LayerRange(first=10, last=20)
+    assert pre_attn["10..20", -1].layers == (both, -1)
+    assert pre_attn[layers(10, 20), -1].layers == (both, -1)
+    assert pre_attn[...] == pre_attn["*"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "text"),
+    [
+        (prompt[2:8] & ~token(1, 2), "prompt[2:8] and not token(1, 2)"),
+        (prompt & generated & everything, "prompt and generated and all"),
+        (prompt & (generated & everything), "prompt and (generated and all)"),
+        (all_of(prompt & generated, everything), "(prompt and generated) and all"),
+        (~(prompt | generated[:3]), "not (prompt or generated[:3])"),
+    ],
+)
+def test_selectors_combine(selector: object, text: str) -> None:
+    assert str(selector) == text == selector_text(selector.selector)
+
+
+def message(call: object) -> str:
+    with pytest.raises(IntervError) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_errors() -> None:
+    program = new_document().program("p")
+    assert message(lambda: post_block[10:20]) == (
+        "error[E211]: a slice of layers would hide whether its end is included\n"
+        "  = write layers(10, 20), which includes both ends"
+    )
+    assert message(lambda: prompt[::2]) == "error[E211]: a slice of tokens has no step"
+    assert message(lambda: post_block["a..b"]) == "error[E211]: 'a..b' is not a range of layers"
+    assert message(lambda: program.ablate("v", at=post_block[1], strength=3)) == (
+        "error[E207]: strength 3 is out of range\n  = in strength"
+    )
+    assert message(lambda: new_document().program("p", conflict="merge")) == (
+        "error[E211]: 'merge' is not a conflict policy\n  = in conflict\n"
+        "  = policies: error, priority, sequential, sum, joint"
+    )
+
+
+def test_a_document_is_checked() -> None:
+    doc = new_document()
+    doc.program("p").steer("calm", at=post_block[1], when=prompt & generated)
+    doc.default("q")
+    assert message(doc.document) == (
+        "error[E202]: no vector is called 'calm'\n  = no vector is declared\n"
+        "  = in <spec>: programs.0.statements.0.vector\n\n"
+        "error[E209]: no token can ever match 'prompt and generated'\n"
+        "  = in <spec>: programs.0.statements.0.when\n\n"
+        "error[E205]: no program is called 'q'\n  = programs here: p\n  = in <spec>: default"
+    )
+
+
+def test_public_names_are_there_and_lazy() -> None:
+    assert [name for name in interv.__all__ if not hasattr(interv, name)] == []
+    with pytest.raises(AttributeError, match="module 'interv' has no attribute 'nothing'"):
+        _ = interv.nothing
