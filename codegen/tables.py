@@ -15,8 +15,8 @@ from interv.codegen.bundle import Column, SiteTable
 
 # The scalars of a column, in the order of `SiteTensors.coef`.
 COEFFICIENTS = ("alpha", "beta", "strength", "low", "high")
-# `sees` is a 32-bit set of columns.
-MAX_COLUMNS = 31
+# `sees` is a 64-bit set of columns.
+MAX_COLUMNS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,7 @@ class SiteTensors:
     b: torch.Tensor  # [S, K] int32
     coef: torch.Tensor  # [S, K, 5] float32
     bit: torch.Tensor  # [S, K] int64
-    sees: torch.Tensor  # [S, K] int32
+    sees: torch.Tensor  # [S, K] int64
     count: torch.Tensor  # [S] int32
 
     @property
@@ -57,7 +57,7 @@ def site_tensors(
         b=torch.zeros(shape, dtype=torch.int32, device=device),
         coef=torch.zeros((*shape, len(COEFFICIENTS)), dtype=torch.float32, device=device),
         bit=torch.zeros(shape, dtype=torch.int64, device=device),
-        sees=torch.zeros(shape, dtype=torch.int32, device=device),
+        sees=torch.zeros(shape, dtype=torch.int64, device=device),
         count=torch.zeros(slots, dtype=torch.int32, device=device),
     )
 
@@ -76,10 +76,10 @@ def write_slot(tensors: SiteTensors, slot: int, columns: Sequence[Column]) -> No
     put(tensors.a, [c.a for c in columns])
     put(tensors.b, [c.b for c in columns])
     put(tensors.coef, [[getattr(c, name) for name in COEFFICIENTS] for c in columns])
-    put(tensors.bit, [selector_bit(c.selector) for c in columns])
-    put(tensors.sees, [c.sees for c in columns])
+    put(tensors.bit, [signed(1 << c.selector) for c in columns])
+    put(tensors.sees, [signed(c.sees) for c in columns])
 
 
-def selector_bit(index: int) -> int:
-    """Return the mask of a selector as a signed 64-bit integer."""
-    return 1 << index if index < 63 else -(1 << 63)
+def signed(bits: int) -> int:
+    """Return a set of up to 64 bits as the signed integer that torch stores."""
+    return bits - (1 << 64) if bits >> 63 else bits

@@ -108,7 +108,7 @@ def _boundary(flow: Flow, site: Site, cut: Node) -> SplicePoint:
         raise _Absent(f"'{alive[0].name}' and '{alive[1].name}' cross here and are never summed")
     # The younger value is the last branch's output, the older one the carried residual.
     residual, hidden = alive
-    return SplicePoint(site, hidden, residual, flow.first_use(alive, cut))
+    return SplicePoint(site, hidden, flow.widest(residual), flow.first_use(alive, cut))
 
 
 def _returned(alive: Iterable[Node]) -> bool:
@@ -137,7 +137,7 @@ def _middle(flow: Flow, site: Site, nodes: Sequence[Node]) -> SplicePoint:
 def _before_sum(flow: Flow, site: Site, parts: tuple[Node, Node], entering: Node) -> SplicePoint:
     """Return the point before the branch's first cast on its way into the sum.
 
-    The sum may be taken in fp32; the pair is taken where both still have the stream's dtype.
+    The sum may be taken in fp32; the branch is taken where it still has the stream's dtype.
     """
     branches, streams = flow.chain(parts[0]), flow.chain(parts[1])
     dtype = entering.meta["example_value"].dtype
@@ -148,8 +148,7 @@ def _before_sum(flow: Flow, site: Site, parts: tuple[Node, Node], entering: Node
     before = min(readers, key=flow.order.__getitem__)
     if any(user not in branches and not is_sum(user) for user in readers):
         raise _Absent(f"the attention's output '{hidden[0].name}' is read outside the stream too")
-    for residual in streams:
-        same = residual.meta["example_value"].dtype == dtype
-        if same and flow.order[residual] < flow.order[before]:
-            return SplicePoint(site, hidden[0], residual, before)
+    residual = streams[-1]
+    if flow.order[residual] < flow.order[before]:
+        return SplicePoint(site, hidden[0], residual, before)
     raise _Absent("the carried stream is not ready where the attention's output is")

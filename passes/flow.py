@@ -123,6 +123,15 @@ class Flow:
             out.append(source)
         return tuple(out)
 
+    def widest(self, node: Node) -> Node:
+        """Return the value that a carried one was rounded from.
+
+        Inductor does not round a stream between blocks where it can keep the sum itself. An op
+        that asked for the rounded value would make it round, and an edit that does nothing
+        would change the last bits of every answer.
+        """
+        return self.chain(node)[-1]
+
     def readers(self, node: Node) -> tuple[Node, ...]:
         """Return the users of a value that do not write it."""
         return tuple(user for user in node.users if node not in written(user))

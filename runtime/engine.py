@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from interv.codegen.bundle import Bundle
-from interv.codegen.tables import SiteTensors, selector_bit, site_tensors, write_slot
+from interv.codegen.tables import SiteTensors, signed, site_tensors, write_slot
 from interv.errors import IntervError
 from interv.passes.select import Tokens, select
 from interv.sites import Site
@@ -107,7 +107,7 @@ class Engine:
     def _bits(self, step: Step, counts: npt.NDArray[np.int32], tokens: int) -> torch.Tensor | int:
         """Evaluate the selectors on the device, from the positions and ids that are really fed."""
         selectors = self.bundle.selectors
-        always = _union(i for i, s in enumerate(selectors) if isinstance(s, Everything))
+        always = signed(sum(1 << i for i, s in enumerate(selectors) if isinstance(s, Everything)))
         varying = [(i, s) for i, s in enumerate(selectors) if not isinstance(s, Everything)]
         if not varying:
             return always
@@ -119,7 +119,7 @@ class Engine:
         )
         bits = torch.full((tokens,), always, dtype=torch.int64, device=self.device)
         for index, selector in varying:
-            bits |= select(fed, selector).long() * selector_bit(index)
+            bits |= select(fed, selector).long() * signed(1 << index)
         return bits
 
     def clear(self) -> None:
@@ -153,13 +153,6 @@ def unreached(bundle: Bundle, lost: Sequence[Site], reasons: dict[Site, str]) ->
         notes.append("no compiled graph of this model holds these blocks")
     helps = [f"sites that were found: {', '.join(here)}"] if here else []
     return IntervError("E521", f"this model has no site {names}", notes=notes, helps=helps)
-
-
-def _union(indices: object) -> int:
-    bits = 0
-    for index in indices:  # type: ignore[attr-defined]
-        bits |= selector_bit(index)
-    return bits
 
 
 def _triton_drives_cpu() -> bool:

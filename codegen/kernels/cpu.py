@@ -11,10 +11,13 @@ import torch
 from interv.codegen.kernels.native import library
 from interv.codegen.tables import COEFFICIENTS, MAX_COLUMNS, SiteTensors
 
+# The dtypes of the hidden part and of the carried residual.
 _NAMES = {
-    torch.float32: "interv_update_f32",
-    torch.bfloat16: "interv_update_bf16",
-    torch.float16: "interv_update_f16",
+    (torch.float32, torch.float32): "interv_update_f32_f32",
+    (torch.bfloat16, torch.bfloat16): "interv_update_bf16_bf16",
+    (torch.bfloat16, torch.float32): "interv_update_bf16_f32",
+    (torch.float16, torch.float16): "interv_update_f16_f16",
+    (torch.float16, torch.float32): "interv_update_f16_f32",
 }
 
 
@@ -40,7 +43,7 @@ class CpuUpdate:
     replaced.
     """
 
-    call: Callable[..., None]
+    calls: dict[torch.dtype, Callable[..., None]]  # by the dtype of the residual
     site: _Site
     tensors: SiteTensors
     scratch: torch.Tensor  # [2, H]
@@ -61,10 +64,9 @@ class CpuUpdate:
         pointer, stride = 0, 0
         if residual is not None:
             assert residual.shape == hidden.shape
-            assert residual.dtype == self.dtype
             assert residual.stride(-1) == 1
             pointer, stride = residual.data_ptr(), residual.stride(-2)
-        self.call(
+        self.calls[self.dtype if residual is None else residual.dtype](
             hidden.data_ptr(),
             pointer,
             tokens,
@@ -90,10 +92,7 @@ def cpu_update(
     """
     assert tensors.width <= MAX_COLUMNS
     assert tensors.coef.shape[-1] == len(COEFFICIENTS)
-    call = library()[_NAMES[dtype]]
-    integer, pointer = ctypes.c_int64, ctypes.c_void_p
-    call.argtypes = (pointer, pointer, *([integer] * 3), *([pointer] * 4))
-    call.restype = None
+    calls = {r: _function(name) for (h, r), name in _NAMES.items() if h == dtype}
     rows, hidden_size = tensors.bank.shape
     names = ("bank", "gram", "a", "b", "coef", "bit", "sees", "count")
     for name in names:
@@ -101,4 +100,12 @@ def cpu_update(
     pointers = [getattr(tensors, name).data_ptr() for name in names]
     site = _Site(*pointers, rows, tensors.width, hidden_size, edited.data_ptr())
     scratch = torch.empty(2, hidden_size, dtype=torch.float32)
-    return CpuUpdate(call, site, tensors, scratch, slot, mask, edited, dtype)
+    return CpuUpdate(calls, site, tensors, scratch, slot, mask, edited, dtype)
+
+
+def _function(name: str) -> Callable[..., None]:
+    call = library()[name]
+    integer, pointer = ctypes.c_int64, ctypes.c_void_p
+    call.argtypes = (pointer, pointer, *([integer] * 3), *([pointer] * 4))
+    call.restype = None
+    return call

@@ -24,7 +24,7 @@ def _update(
     b,  # [S, K] int32
     coef,  # [S, K, 5] float32
     bit,  # [S, K] int64
-    sees,  # [S, K] int32
+    sees,  # [S, K] int64
     count,  # [S] int32
     edited,  # [S] int64
     rows,

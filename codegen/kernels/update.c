@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define MAX_COLUMNS 31
+#define MAX_COLUMNS 64
 #define COEFFICIENTS 5
 #define LANES 16
 
@@ -21,7 +21,7 @@ typedef struct {
     const int32_t *b;
     const float *coef; /* [S, K, 5] */
     const int64_t *bit;
-    const int32_t *sees;
+    const int64_t *sees;
     const int32_t *count; /* [S] */
     int64_t rows;         /* V */
     int64_t width;        /* K */
@@ -44,7 +44,8 @@ static float dot(const float *restrict x, const float *restrict y, int64_t n) {
 /* Fills c[0..count) for one token; returns whether any is not zero. */
 static int coefficients(const site_t *site, int64_t slot, int64_t mask, const float *h, float *c) {
     const int64_t at = slot * site->width;
-    const int32_t *a = site->a + at, *b = site->b + at, *sees = site->sees + at;
+    const int32_t *a = site->a + at, *b = site->b + at;
+    const int64_t *sees = site->sees + at;
     const float *coef = site->coef + at * COEFFICIENTS;
     int any = 0;
     for (int j = 0; j < site->count[slot]; j++, coef += COEFFICIENTS) {
@@ -102,8 +103,8 @@ static uint16_t store_bf16(float x) { /* round to nearest even, NaN stays NaN */
 static float load_f16(_Float16 x) { return (float)x; }
 static _Float16 store_f16(float x) { return (_Float16)x; }
 
-#define UPDATE(NAME, TYPE, LOAD, STORE)                                                          \
-    void NAME(TYPE *hidden, const TYPE *residual, int64_t tokens, int64_t hidden_stride,         \
+#define UPDATE(NAME, TYPE, LOAD, STORE, CARRIED, LOAD_CARRIED)                                   \
+    void NAME(TYPE *hidden, const CARRIED *residual, int64_t tokens, int64_t hidden_stride,      \
               int64_t residual_stride, const int32_t *slot, const int64_t *mask,                 \
               const site_t *site, float *scratch) {                                              \
         const int64_t n = site->hidden_size;                                                     \
@@ -114,8 +115,8 @@ static _Float16 store_f16(float x) { return (_Float16)x; }
             float *restrict h = scratch, *restrict out = scratch + n;                            \
             for (int64_t i = 0; i < n; i++) h[i] = out[i] = LOAD(own[i]);                        \
             if (residual) {                                                                      \
-                const TYPE *restrict r = residual + t * residual_stride;                         \
-                for (int64_t i = 0; i < n; i++) h[i] += LOAD(r[i]);                              \
+                const CARRIED *restrict r = residual + t * residual_stride;                      \
+                for (int64_t i = 0; i < n; i++) h[i] += LOAD_CARRIED(r[i]);                      \
             }                                                                                    \
             if (!coefficients(site, slot[t], mask[t], h, c)) continue;                           \
             add_columns(site, slot[t], c, out);                                                  \
@@ -124,6 +125,9 @@ static _Float16 store_f16(float x) { return (_Float16)x; }
         }                                                                                        \
     }
 
-UPDATE(interv_update_f32, float, load_f32, store_f32)
-UPDATE(interv_update_bf16, uint16_t, load_bf16, store_bf16)
-UPDATE(interv_update_f16, _Float16, load_f16, store_f16)
+/* The carried residual has the stream's dtype, or is the fp32 sum that it was rounded from. */
+UPDATE(interv_update_f32_f32, float, load_f32, store_f32, float, load_f32)
+UPDATE(interv_update_bf16_bf16, uint16_t, load_bf16, store_bf16, uint16_t, load_bf16)
+UPDATE(interv_update_bf16_f32, uint16_t, load_bf16, store_bf16, float, load_f32)
+UPDATE(interv_update_f16_f16, _Float16, load_f16, store_f16, _Float16, load_f16)
+UPDATE(interv_update_f16_f32, _Float16, load_f16, store_f16, float, load_f32)
