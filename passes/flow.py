@@ -86,7 +86,7 @@ class Flow:
     """Orders, aliases and dependencies of one graph; computed once, never changed."""
 
     def __init__(self, graph: Graph, hidden_size: int) -> None:
-        self.nodes = tuple(graph.nodes)
+        self.nodes: tuple[Node, ...] = tuple(graph.nodes)
         self.order = {node: index for index, node in enumerate(self.nodes)}
         self.hidden_size = hidden_size
 

@@ -30,8 +30,9 @@ from interv.passes.ir import (
     tidy,
 )
 from interv.passes.ops import READERS, constant, steer
-from interv.passes.show import number, places
+from interv.passes.show import places
 from interv.selectors import selector_text
+from interv.wording import number_text
 
 
 def fold_adds(graph: Graph, ctx: Context) -> Graph:
@@ -103,7 +104,7 @@ def _fold(graph: Graph, group: Sequence[Node], ctx: Context) -> None:
     if all(node is nodes[0] for node in nodes):
         # The bank row stays the vector itself, whatever the scales are.
         scale: float = sum(scales)
-        said = f"{len(group)} adds of one direction fold: scale {number(scale)}"
+        said = f"{len(group)} adds of one direction fold: scale {number_text(scale)}"
     else:
         alike = all(one == scales[0] for one in scales)
         common = scales[0] if alike else 1.0
@@ -119,7 +120,7 @@ def _fold(graph: Graph, group: Sequence[Node], ctx: Context) -> None:
 def _sum(weights: Sequence[float], nodes: Sequence[Any]) -> Constant:
     values: list[Constant] = [node.args[0] for node in nodes]
     terms = [
-        value.label if weight == 1 else f"{number(weight)}·{value.label}"
+        value.label if weight == 1 else f"{number_text(weight)}·{value.label}"
         for weight, value in zip(weights, values, strict=True)
     ]
     return Constant(" + ".join(terms), weighted_sum(weights, [value.array for value in values]))

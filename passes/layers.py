@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from interv.sites import Site
 from interv.spec import LayerRange, SiteRef
+from interv.wording import place_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +36,4 @@ class Sites:
         return layer + self.num_layers if layer < 0 else layer
 
     def __str__(self) -> str:
-        return f"{self.ref.name}[{', '.join(item_text(item) for item in self.ref.layers)}]"
-
-
-def item_text(item: int | str | LayerRange) -> str:
-    """Print one item of a list of layers as the language writes it."""
-    return f"{item.first}..{item.last}" if isinstance(item, LayerRange) else str(item)
-
-
-def layer_text(layers: Iterable[int]) -> str:
-    """Print layers in the language's notation, runs of three and more as `a..b`."""
-    runs: list[list[int]] = []
-    for layer in sorted(set(layers)):
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    parts: list[str] = []
-    for run in runs:
-        parts += [f"{run[0]}..{run[-1]}"] if len(run) > 2 else [str(n) for n in run]
-    return ", ".join(parts)
+        return place_text(self.ref)

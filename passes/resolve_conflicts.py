@@ -35,13 +35,13 @@ from interv.passes.ir import (
     selector_of,
     tidy,
 )
-from interv.passes.layers import layer_text
 from interv.passes.ops import READERS, combine
 from interv.passes.select import select
 from interv.passes.show import places
 from interv.selectors import selector_text
 from interv.sites import SITES, Site
 from interv.spec import And, Everything, Not, Selector
+from interv.wording import layer_text
 
 
 def resolve_conflicts(graph: Graph, ctx: Context) -> Graph:

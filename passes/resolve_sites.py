@@ -22,11 +22,12 @@ from interv.model import ModelFacts
 from interv.passes.constants import Vector
 from interv.passes.context import Context
 from interv.passes.ir import Graph, Node, call, is_op, merge_origins, ops_of, origins, tidy
-from interv.passes.layers import Sites, item_text, layer_text
+from interv.passes.layers import Sites
 from interv.passes.ops import EDITS, direction, read, unit, write
 from interv.passes.select import select
 from interv.sites import Site
 from interv.spec import LayerRange
+from interv.wording import item_text, layer_text
 
 
 def resolve_sites(graph: Graph, ctx: Context) -> Graph:

@@ -9,10 +9,10 @@ from typing import Any
 
 from interv.passes.columns import Form
 from interv.passes.ir import Graph, Node, names, op_name, ops_of, origins
-from interv.passes.layers import layer_text
 from interv.passes.ops import OPS
 from interv.selectors import selector_text
 from interv.spec import Node as SpecNode
+from interv.wording import layer_text, number_text
 
 
 def show(graph: Graph, remarks: Mapping[Node, str] | None = None) -> str:
@@ -40,7 +40,7 @@ def show_arg(arg: Any, named: Mapping[Node, str]) -> str:
     if isinstance(arg, Node):
         return named[arg]
     if isinstance(arg, float):
-        return number(arg)
+        return number_text(arg)
     if isinstance(arg, SpecNode):
         return selector_text(arg)  # type: ignore[arg-type]
     if isinstance(arg, Form):
@@ -50,16 +50,11 @@ def show_arg(arg: Any, named: Mapping[Node, str]) -> str:
     return str(arg)
 
 
-def number(value: float) -> str:
-    """Print a number as short as it can be read back: `4`, `1.5`, `1e-05`."""
-    return repr(float(value)).removesuffix(".0")
-
-
 def form_text(form: Form, p: str = "p") -> str:
     """Print the coefficient of a column as a formula of what it reads."""
     if form.a < 0:
-        return number(form.alpha)
-    gain = "" if form.strength == 1 else f"{number(form.strength)}·"
+        return number_text(form.alpha)
+    gain = "" if form.strength == 1 else f"{number_text(form.strength)}·"
     if form.low == form.high == 0:
         return f"−{gain}{p}"
     moved = f"{_bounded(form, p)} − {p}"
@@ -68,10 +63,10 @@ def form_text(form: Form, p: str = "p") -> str:
 
 def _bounded(form: Form, p: str) -> str:
     if math.isinf(form.low):
-        return f"min({p}, {number(form.high)})"
+        return f"min({p}, {number_text(form.high)})"
     if math.isinf(form.high):
-        return f"max({p}, {number(form.low)})"
-    return f"clamp({p}, {number(form.low)}, {number(form.high)})"
+        return f"max({p}, {number_text(form.low)})"
+    return f"clamp({p}, {number_text(form.low)}, {number_text(form.high)})"
 
 
 def places(where: Iterable[str]) -> str:

@@ -119,6 +119,10 @@ def compile_trace(graph_module: Any, inputs: Any, name: str, options: dict[str, 
     import torch
 
     if name == "inductor":
-        # The class, not the function: ahead-of-time artifacts are recognised by it.
-        return torch._TorchCompileInductorWrapper(None, options, False)(graph_module, inputs)
+        compiled = torch._TorchCompileInductorWrapper(None, options, False)(graph_module, inputs)
+        if getattr(compiled, "serialize", None) is None:
+            return compiled
+        from interv.runtime.artifact import CompiledGraph
+
+        return CompiledGraph(compiled)
     return torch._dynamo.lookup_backend(name)(graph_module, inputs)

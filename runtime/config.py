@@ -75,7 +75,7 @@ def options_of(additional: Any) -> Mapping[str, Any] | None:
     """
     if not isinstance(additional, Mapping) or KEY not in additional:
         return None
-    options = additional[KEY]
+    options: Mapping[str, Any] = additional[KEY]
     unknown = sorted(set(options) - set(_OPTIONS)) if isinstance(options, Mapping) else ["?"]
     if unknown or not options.get("files"):
         raise IntervError(

@@ -6,7 +6,7 @@ feeds; the engine writes `slot[T]` and `mask[T]`; the spliced graph reads them s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,12 @@ import numpy.typing as npt
 import torch
 
 from interv.codegen.bundle import Bundle
+from interv.codegen.kernels.registry import FORMS, SiteUpdate, runnable
 from interv.codegen.tables import SiteTensors, signed, site_tensors, write_slot
 from interv.errors import IntervError
 from interv.passes.select import Tokens, select
 from interv.sites import Site
 from interv.spec import Everything
-
-# One site's update: hidden [T, H] written in place, residual [T, H] or None.
-SiteUpdate = Callable[[torch.Tensor, torch.Tensor | None], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,14 +68,9 @@ class Engine:
             self.default_slot = 0
 
     def _lower(self, site: SiteTensors, edited: torch.Tensor, dtype: torch.dtype) -> SiteUpdate:
-        """Choose the kernel: C on a CPU, Triton where Triton's driver is active."""
-        if self.device.type == "cpu" and not _triton_drives_cpu():
-            from interv.codegen.kernels.cpu import cpu_update
-
-            return cpu_update(site, self.slot, self.mask, edited, dtype)
-        from interv.codegen.kernels.triton_update import TritonUpdate
-
-        return TritonUpdate(site, self.slot, self.mask, edited)
+        """Give a site the best form of the update that runs on this device."""
+        form = FORMS[runnable(self.device)[0]]
+        return form(site, self.slot, self.mask, edited, dtype)
 
     def write_program(self, slot: int, program: str) -> None:
         """Fill a slot with what a program does at every site."""
@@ -153,10 +146,3 @@ def unreached(bundle: Bundle, lost: Sequence[Site], reasons: dict[Site, str]) ->
         notes.append("no compiled graph of this model holds these blocks")
     helps = [f"sites that were found: {', '.join(here)}"] if here else []
     return IntervError("E521", f"this model has no site {names}", notes=notes, helps=helps)
-
-
-def _triton_drives_cpu() -> bool:
-    """Say whether Triton's interpreter stands in for a GPU, as in the tests of the CUDA path."""
-    import triton
-
-    return bool(triton.knobs.runtime.interpret)

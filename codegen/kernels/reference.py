@@ -18,8 +18,12 @@ def update(
     slot: torch.Tensor,  # [T] int32, -1: no edit
     mask: torch.Tensor,  # [T] int64
     site: SiteTensors,
+    edited: torch.Tensor | None = None,  # [S] int64, counts the rows written, by slot
 ) -> None:
-    """Add every token's edits to `hidden` in place; the stream is `hidden + residual`."""
+    """Add every token's edits to `hidden` in place; the stream is `hidden + residual`.
+
+    A token whose coefficients are all zero is not written, so that its bits stay as they were.
+    """
     live = (slot >= 0).nonzero().flatten()
     if live.numel() == 0:
         return
@@ -27,14 +31,16 @@ def update(
     s = slot[live].long()
     own = hidden[live].to(wide)
     h = own if residual is None else own + residual[live].to(wide)
-    change = _change(h, s, mask[live], site, wide)
-    touched = (change != 0).any(dim=1)
+    change, touched = _change(h, s, mask[live], site, wide)
     hidden[live[touched]] = (own + change)[touched].to(hidden.dtype)
+    if edited is not None:
+        edited += torch.bincount(s[touched], minlength=len(edited))
 
 
 def _change(
     h: torch.Tensor, s: torch.Tensor, mask: torch.Tensor, site: SiteTensors, wide: torch.dtype
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what each token gains [T, H], and which tokens gain anything [T]."""
     bank, gram = site.bank.to(wide), site.gram.to(wide)
     c = torch.zeros(len(s), site.width, dtype=wide, device=h.device)  # [T, K]
     change = torch.zeros_like(h)
@@ -50,4 +56,4 @@ def _change(
         phi = alpha + beta * p + strength * (torch.clamp(p, low, high) - p)
         c[:, j] = torch.where(on, phi, 0)
         change = change + c[:, j, None] * bank[b]
-    return change
+    return change, (c != 0).any(dim=1)

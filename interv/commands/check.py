@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from interv.errors import IntervError, each
+from interv.wording import counted
 
 if TYPE_CHECKING:
     from interv.document import Document
@@ -36,7 +37,7 @@ def check(
         for error in found:
             typer.echo(f"{error}\n", err=True)
     if errors:
-        typer.echo(f"{_count(errors, 'error')} in {_count(broken, 'file')}", err=True)
+        typer.echo(f"{counted(errors, 'error')} in {counted(broken, 'file')}", err=True)
         raise typer.Exit(1)
 
 
@@ -51,7 +52,7 @@ def _faults(name: str) -> Iterator[IntervError]:
     yield from faults
     if not faults:
         spec = document.spec
-        parts = f"{_count(len(spec.programs), 'program')}, {_count(len(spec.vectors), 'vector')}"
+        parts = f"{counted(len(spec.programs), 'program')}, {counted(len(spec.vectors), 'vector')}"
         typer.echo(f"{document.name}: fine ({parts})")
 
 
@@ -85,7 +86,3 @@ def _vector_faults(document: Document, i: int) -> Iterator[IntervError]:
         load_vector(vector, document.root, document.span("vectors", i, "path"))
     except IntervError as error:
         yield from each(error)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

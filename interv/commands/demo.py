@@ -87,14 +87,14 @@ def _demo(examples: Path | None, model: Path | None, tokens: int) -> None:
 
 
 def example_files(folder: Path | None) -> dict[str, Path]:
-    """Return the example programs by name; raise E524 where the folder lacks one."""
+    """Return the example programs by name; raise E544 where the folder lacks one."""
     # They are in the repository, beside the package, and not in an installed wheel.
     where = folder or Path(__file__).resolve().parents[2] / "examples"
     files = {name: where / f"{name}.interv" for name in PROGRAMS}
     missing = [file.name for file in files.values() if not file.is_file()]
     if missing:
         raise IntervError(
-            "E524",
+            "E544",
             f"there is no '{missing[0]}' in '{where}'",
             notes=(f"wanted: {', '.join(file.name for file in files.values())}",),
             helps=("name the examples of interv's repository with --examples",),
@@ -127,7 +127,7 @@ def _ask(folder: Path, files: Mapping[str, Path], tokens: int) -> dict[str, list
 def run_engine(job: Job) -> list[str]:
     """Run a `Job` in a process of its own and return its answers.
 
-    Raises E525 with the last lines of the engine's output where it ends without an answer, and
+    Raises E545 with the last lines of the engine's output where it ends without an answer, and
     the document's own error where it was refused. No process outlives the call.
     """
     with tempfile.TemporaryDirectory(prefix="interv-demo-") as place:
@@ -139,7 +139,7 @@ def run_engine(job: Job) -> list[str]:
             raise _engine_error(code, log.read_text(encoding="utf-8", errors="replace"))
         found = json.loads(result.read_text(encoding="utf-8"))
     if "error" in found:
-        raise IntervError("E525", "the engine refused the document", notes=found["error"])
+        raise IntervError("E545", "the engine refused the document", notes=found["error"])
     return list(found["answers"])
 
 
@@ -174,7 +174,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _engine_error(code: int, log: str) -> IntervError:
     lines = [line for line in log.splitlines() if line.strip()]
     return IntervError(
-        "E525",
+        "E545",
         f"the engine ended with code {code} and no answer",
         notes=lines[-5:],
         helps=("`interv doctor` shows what is missing here",),

@@ -31,7 +31,7 @@ def model(
         found = problems(folder, SMOLLM2.key, full=True) if verify else ()
         if found:
             raise IntervError(
-                "E523",
+                "E543",
                 f"the model in '{folder}' is damaged",
                 notes=found,
                 helps=("remove that folder and run again",),

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from interv.errors import IntervError
+from interv.wording import layer_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,11 +91,9 @@ def _facts(vectors: Directions) -> list[tuple[str, str]]:
 
 
 def _extent(vectors: Directions) -> str:
-    from interv.vectors.directions import spell
-
     if vectors.layers is None:
         return f"one direction for every layer, width {vectors.width}"
-    return f"layers {spell(vectors.layers)}, width {vectors.width}"
+    return f"layers {layer_text(vectors.layers)}, width {vectors.width}"
 
 
 def _table(vectors: Directions) -> Table:

@@ -8,10 +8,11 @@ from typing import Any
 
 from interv.passes.columns import Form
 from interv.passes.ir import Graph, Node, Origin, is_op, op_name, ops_of, origins
-from interv.passes.layers import Sites, layer_text
+from interv.passes.layers import Sites
 from interv.passes.ops import OPS, constant, direction, read, update, write
 from interv.passes.show import form_text, show_arg
 from interv.sites import Site
+from interv.wording import layer_text
 
 TYPES = {
     "streams": "",

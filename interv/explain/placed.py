@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from interv.compile import Compilation, CompiledProgram
-from interv.passes.layers import layer_text
 from interv.passes.plan import PlacedSite
 from interv.selectors import implies, overlap, selector_text
 from interv.sites import POST_ATTN, POST_BLOCK, Site
 from interv.spec import InPhase, Or, Selector
+from interv.wording import counted, layer_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,8 @@ def _programs(placed: PlacedSite) -> tuple[str, ...]:
     said = []
     for name, columns in placed.programs.items():
         bits = sorted({column.selector for column in columns})
-        plural = "" if len(columns) == 1 else "s"
         text = " ".join(f"m{bit}" for bit in bits)
-        said.append(f"{name}: {len(columns)} column{plural}, {text}")
+        said.append(f"{name}: {counted(len(columns), 'column')}, {text}")
     return tuple(said)
 
 

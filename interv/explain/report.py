@@ -14,6 +14,7 @@ from interv.explain.written import DocumentReport, document_report
 from interv.passes.ir import edit_count, ops_of
 from interv.passes.pipeline import Stage
 from interv.passes.plan import Plan
+from interv.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,6 @@ def _place(name: str, plan: Plan) -> PassReport:
         f"{counted(len(mine), 'table')}, {counted(columns, 'column')}, {counted(used, 'direction')}"
     )
     return PassReport("place", len(mine), len(mine), True, (Note(text),))
-
-
-def counted(count: int, noun: str) -> str:
-    """Print a count with its noun: `1 launch`, `30 launches`, `2 columns`."""
-    plural = "es" if noun.endswith("ch") else "s"
-    return f"{count} {noun}{'' if count == 1 else plural}"
 
 
 def _notes(stage: Stage, *, done: bool) -> tuple[Note, ...]:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from interv.explain.blocks import Block, Line
 from interv.explain.placed import PlanReport
-from interv.explain.report import Note, PassReport, ProgramReport, Report, counted
+from interv.explain.report import Note, PassReport, ProgramReport, Report
 from interv.explain.written import DocumentReport
 from interv.passes.ops import OPS, update
 from interv.passes.show import places
+from interv.wording import counted
 
 WIDTH = 100
 # The order of work; `--stage` stops after one of the first four.

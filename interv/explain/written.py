@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from interv.compile import Compilation, UsedVector
 from interv.document import Document
-from interv.passes.layers import item_text, layer_text
-from interv.passes.show import number
 from interv.selectors import selector_text
 from interv.spec import Ablate, Cap, Everything, Statement, Steer, VectorDecl
+from interv.wording import layer_text, number_text, place_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +79,10 @@ def _vector(decl: VectorDecl, used: UsedVector | None) -> tuple[str, ...]:
 
 def statement_cells(statement: Statement) -> tuple[str, ...]:
     """Return a statement as columns: op, vector, site, numbers, selector."""
-    where = f"at {statement.at.name}[{', '.join(item_text(n) for n in statement.at.layers)}]"
+    where = f"at {place_text(statement.at)}"
     match statement:
         case Steer():
-            cells = (statement.vector, where, f"scale {number(statement.scale)}")
+            cells = (statement.vector, where, f"scale {number_text(statement.scale)}")
         case Cap():
             cells = (statement.vector, where, _bounds(statement) + _strength(statement.strength))
         case Ablate():
@@ -96,10 +95,10 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
 
 
 def _bounds(statement: Cap) -> str:
-    low = "" if statement.low is None else number(statement.low)
-    high = "" if statement.high is None else number(statement.high)
+    low = "" if statement.low is None else number_text(statement.low)
+    high = "" if statement.high is None else number_text(statement.high)
     return f"in [{low}, {high}]"
 
 
 def _strength(strength: float) -> str:
-    return "" if strength == 1 else f" strength {number(strength)}"
+    return "" if strength == 1 else f" strength {number_text(strength)}"

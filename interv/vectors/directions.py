@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.errors import IntervError
+from interv.wording import layer_text
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 
@@ -54,7 +55,7 @@ class Directions:
             raise IntervError(
                 "E229",
                 f"vector '{self.name}' has no direction for layer {layer}",
-                notes=(f"layers of '{self.path.name}': {spell(tuple(self.by_layer))}",),
+                notes=(f"layers of '{self.path.name}': {layer_text(self.by_layer)}",),
             )
         return self.by_layer[layer]
 
@@ -91,17 +92,6 @@ def make_directions(
         digest=_digest(by_layer, single),
         notes=notes,
     )
-
-
-def spell(layers: tuple[int, ...]) -> str:
-    """Write layers as the language does, runs as ranges: `0, 4..9, 12`."""
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(f"{a}..{b}" if b > a else str(a) for a, b in runs)
 
 
 def _freeze(vector: Vector, unit: bool) -> Vector:

@@ -10,8 +10,9 @@ import numpy as np
 from interv.errors import IntervError, Span, each, raise_all, suggest
 from interv.spec import VectorDecl
 from interv.vectors import gguf_file, pt_file, safetensors_file
-from interv.vectors.directions import Directions, Vector, make_directions, spell
+from interv.vectors.directions import Directions, Vector, make_directions
 from interv.vectors.raw import BadFile, Contents, Raw, decode
+from interv.wording import layer_text
 
 READERS: Mapping[str, Callable[[Path], Contents]] = {
     ".gguf": gguf_file.read,
@@ -194,7 +195,7 @@ def _width_error(widths: Mapping[int, int], shown: str) -> IntervError:
 def _at(layers: list[int]) -> str:
     if layers == [-1]:
         return ""
-    return f" at layer{'s' if len(layers) > 1 else ''} {spell(tuple(layers))}"
+    return f" at layer{'s' if len(layers) > 1 else ''} {layer_text(layers)}"
 
 
 def _list(names: list[str]) -> str:

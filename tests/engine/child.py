@@ -81,17 +81,16 @@ class Child:
 
     def facts(self) -> dict[str, Any]:
         """Return what tests ask about the engine itself."""
-        import torch
+        from vllm.compilation.counter import compilation_counter
 
         config = self.llm.llm_engine.vllm_config
-        counters = torch._dynamo.utils.counters["inductor"]
         return {
             "runner": type(self._runner()).__module__,
             "mode": int(config.compilation_config.mode),
             "additional": type(config.additional_config).__name__,
             "hash": config.compute_hash(),
-            "hits": counters["fxgraph_cache_hit"],
-            "misses": counters["fxgraph_cache_miss"],
+            "compiled": compilation_counter.num_aot_compiles,
+            "loaded": compilation_counter.num_aot_artifacts_loaded,
             "patched": hasattr(self._runner(), "interv"),
         }
 

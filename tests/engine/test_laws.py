@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_only_a_new_structure_compiles(llama: Path, tmp_path: Path) -> None:
     """Other scales, vectors and kinds reuse every compiled graph; other sites never meet it."""
     cache = {"VLLM_CACHE_ROOT": str(tmp_path / "cache")}
 
-    def run(statement: Steer | Ablate, folder: Path) -> tuple[dict[str, int], object]:
+    def run(statement: Steer | Ablate, folder: Path) -> tuple[dict[str, Any], object]:
         one = Program(name="p", statements=(statement,))
         path = save_document(Spec(vectors=VECTORS, programs=(one,), default="p"), folder)
         with EngineHost("inductor", llama, files=[path], env=cache) as engine:
@@ -92,7 +93,9 @@ def test_only_a_new_structure_compiles(llama: Path, tmp_path: Path) -> None:
     scaled, scaled_answer = run(Steer(vector="v", at=at_1, scale=3.0), llama.parent)
     swapped, swapped_answer = run(Ablate(vector="w", at=at_1), other)
     moved, moved_answer = run(Steer(vector="v", at=at_2), llama.parent)
-    assert first["misses"] > 0
-    assert scaled["misses"] == swapped["misses"] == 0
+    assert (first["compiled"], first["loaded"]) == (1, 0)
+    assert (scaled["compiled"], scaled["loaded"]) == (0, 1)
+    assert (swapped["compiled"], swapped["loaded"]) == (0, 1)
+    assert (moved["compiled"], moved["loaded"]) == (1, 0)
     assert first["hash"] == scaled["hash"] == swapped["hash"] != moved["hash"]
     assert len({str(a) for a in (answer, scaled_answer, swapped_answer, moved_answer)}) == 4

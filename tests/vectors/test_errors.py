@@ -200,7 +200,7 @@ def test_nan_and_zero_name_their_layers_in_one_run(tmp_path: Path) -> None:
     bank["layer.5"][:] = 0
     save_file(bank, tmp_path / "a.safetensors")
     assert refused(tmp_path, "a.safetensors") == (
-        "error[E225]: vector 'calm': 'a.safetensors' holds NaN or infinity at layers 2..3\n\n"
+        "error[E225]: vector 'calm': 'a.safetensors' holds NaN or infinity at layers 2, 3\n\n"
         "error[E226]: vector 'calm': 'a.safetensors' holds a zero direction at layer 5"
     )
 
@@ -230,7 +230,7 @@ def test_widths_differ(tmp_path: Path) -> None:
     save_file(bank, tmp_path / "a.safetensors")
     assert refused(tmp_path, "a.safetensors") == lines(
         "error[E228]: vector 'calm': 'a.safetensors' has directions of different widths",
-        "width 4 at layers 1..2",
+        "width 4 at layers 1, 2",
         "width 5 at layer 3",
     )
 
