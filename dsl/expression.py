@@ -10,7 +10,7 @@ from interv.checks import LARGEST_FLOAT, OFF
 from interv.dsl.diagnostics import explain
 from interv.dsl.parser import parse
 from interv.dsl.values import Values
-from interv.errors import IntervError, Label, Source, Span, raise_all, suggest
+from interv.errors import IntervError, Label, Source, Span, by_place, raise_all, suggest
 from interv.spec import RequestExpression, RequestTerm
 
 MOST_CHARACTERS = 4096
@@ -35,7 +35,7 @@ def parse_expression(
     values = Values(source)
     terms = [(one, _term(one, values)) for one in parsed.tree.children]
     _check(terms, values, programs)
-    raise_all(sorted(values.errors, key=lambda error: error.span.start if error.span else 0))
+    raise_all(sorted(values.errors, key=by_place))
     if terms[0][1].program == OFF:
         return RequestExpression()
     return RequestExpression(terms=tuple(term for _, term in terms))

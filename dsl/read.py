@@ -14,7 +14,7 @@ from interv.dsl.diagnostics import explain
 from interv.dsl.lower import Lowering
 from interv.dsl.parser import parse
 from interv.dsl.values import Values
-from interv.errors import IntervError, Source, raise_all
+from interv.errors import IntervError, Source, by_place, raise_all
 from interv.spec import Spec
 from interv.validation import faults, validate
 
@@ -44,7 +44,7 @@ def read_document(source: Source, root: Path) -> Document:
         document = _validated(source, root, data, lowering, errors)
     if document is not None:
         errors += find_faults(document, broken)
-    raise_all(sorted(errors, key=_place))
+    raise_all(sorted(errors, key=by_place))
     assert document is not None
     return document
 
@@ -90,7 +90,3 @@ def _neutralise(data: Any, path: SpecPath) -> bool:
         return False
     data[last] = NEUTRAL[str(last)]
     return True
-
-
-def _place(error: IntervError) -> int:
-    return error.span.start if error.span else 0

@@ -135,6 +135,11 @@ def each(error: IntervError) -> tuple[IntervError, ...]:
     return error.errors if isinstance(error, IntervErrors) else (error,)
 
 
+def by_place(error: IntervError) -> int:
+    """Return the sort key of source order; errors without a span come first."""
+    return error.span.start if error.span else 0
+
+
 def suggest(word: str, known: Iterable[str]) -> tuple[str, ...]:
     """Return a "did you mean" help for the name nearest to `word`, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

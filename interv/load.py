@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from interv.checks import check_document
 from interv.document import Document
-from interv.errors import IntervError, Source, Span, raise_all
+from interv.errors import IntervError, Source, Span, by_place, raise_all
 from interv.selectors import atoms
 from interv.spec import Apply, Capture, Edit, Program, Spec, Statement, Token
 from interv.validation import faults
@@ -33,6 +33,23 @@ def load_document(path: str | Path) -> Document:
         return load_text(text, str(path), path.parent)
     data = _parse_json(text, str(path)) if path.suffix == ".json" else _parse_yaml(text, str(path))
     return load_data(data, str(path), path.parent)
+
+
+def load_documents(files: Iterable[str | Path]) -> list[Document]:
+    """Load documents to compile: `load_document` and `refuse_unsupported` for each.
+
+    Raises the errors of all files together.
+    """
+    documents, errors = [], []
+    for file in files:
+        try:
+            document = load_document(file)
+            refuse_unsupported(document)
+            documents.append(document)
+        except IntervError as error:
+            errors.append(error)
+    raise_all(errors)
+    return documents
 
 
 def load_text(text: str, name: str = "<text>", root: Path | None = None) -> Document:
@@ -105,7 +122,7 @@ def _plain(value: object) -> object:
 
 def refuse_unsupported(document: Document) -> None:
     """Raise E290 for each part of a document that the language has and this version has not."""
-    raise_all(sorted(_unsupported(document), key=lambda one: one.span.start if one.span else 0))
+    raise_all(sorted(_unsupported(document), key=by_place))
 
 
 def _unsupported(document: Document) -> Iterator[IntervError]:

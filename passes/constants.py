@@ -34,9 +34,7 @@ class Vector:
     @property
     def layers(self) -> tuple[int, ...] | None:
         """Return the layers it has a direction for, None where one direction serves all."""
-        if self.directions.single is not None:
-            return None
-        return tuple(sorted(self.directions.by_layer))
+        return self.directions.layers
 
     def __str__(self) -> str:
         return self.name

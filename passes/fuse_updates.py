@@ -57,8 +57,9 @@ def fuse_updates(graph: Graph, ctx: Context) -> Graph:
 
 
 def _direction(edit: Node) -> Node:
-    node: Any = edit.args[1]
-    return node  # type: ignore[no-any-return]
+    node = edit.args[1]
+    assert isinstance(node, Node)
+    return node
 
 
 def _column(chain: Chain, j: int, rows: tuple[Node, ...], ctx: Context) -> Form:

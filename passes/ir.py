@@ -144,9 +144,10 @@ def _edits(result: Any, start: Node) -> tuple[Node, ...]:
 def mask_of(edit: Node) -> Node:
     """Return the select node of an edit."""
     assert is_op(edit, *EDITS)
-    mask: Any = edit.args[-1]
+    mask = edit.args[-1]
+    assert isinstance(mask, Node)
     assert is_op(mask, select)
-    return mask  # type: ignore[no-any-return]
+    return mask
 
 
 def selector_of(edit: Node) -> Any:

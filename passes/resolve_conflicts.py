@@ -12,7 +12,6 @@ under `conflict error`. Until here a graph says "sequential" whatever the progra
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from interv.errors import IntervError, Label, raise_all
@@ -176,13 +175,3 @@ def _note_order(pairs: Mapping[Site, tuple[tuple[Node, Node], ...]], ctx: Contex
     for mine, found in wrote.items():
         names = places(one.where for one in sorted(found, key=lambda one: one.order))
         ctx.remark(readers[mine], f"reads what {names} wrote, where both apply")
-
-
-POLICIES: Mapping[str, str] = MappingProxyType(
-    {
-        "error": "a token that two edits select is refused",
-        "priority": "the first listed wins, token by token",
-        "sequential": "each edit reads what the earlier ones wrote",
-        "sum": "all edits read the original and add up",
-    }
-)

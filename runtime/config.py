@@ -47,25 +47,11 @@ def engine_args(*files: str | Path, slots: int = DEFAULT_SLOTS) -> dict[str, Any
     Raises IntervError for a file that is missing or wrong; what depends on the model (layers,
     widths) is checked when the engine is made, before the weights are loaded.
     """
+    from interv.load import load_documents
+
     load_documents(files)
     paths = [str(Path(file).resolve()) for file in files]
     return {"additional_config": {KEY: {"files": paths, "slots": slots}}}
-
-
-def load_documents(files: Sequence[str | Path]) -> list[Document]:
-    """Parse and check every file. Raises all their errors together."""
-    from interv.load import load_document, refuse_unsupported
-
-    documents, errors = [], []
-    for file in files:
-        try:
-            document = load_document(Path(file))
-            refuse_unsupported(document)
-            documents.append(document)
-        except IntervError as error:
-            errors.append(error)
-    raise_all(errors)
-    return documents
 
 
 def options_of(additional: Any) -> Mapping[str, Any] | None:

@@ -12,8 +12,9 @@ import sys
 from typing import Any
 
 from interv.errors import IntervError
+from interv.load import load_documents
 from interv.runtime import compat
-from interv.runtime.config import DEFAULT_SLOTS, KEY, arm, compile_for, load_documents, options_of
+from interv.runtime.config import DEFAULT_SLOTS, KEY, arm, compile_for, options_of
 
 _DONE = "_interv_seam"
 _FROM_COMMAND_LINE = "_interv_from_command_line"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interv.errors import IntervError, each
+from interv.errors import IntervError, by_place, each
 from interv.wording import counted
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _faults(name: str) -> Iterator[IntervError]:
     except IntervError as error:
         yield from each(error)
         return
-    faults = sorted(_beyond_text(document), key=lambda one: one.span.start if one.span else 0)
+    faults = sorted(_beyond_text(document), key=by_place)
     yield from faults
     if not faults:
         spec = document.spec

@@ -84,7 +84,9 @@ def _answer(
     only: str | None,
     form: Format,
 ) -> str:
-    documents = _load(files)
+    from interv.load import load_documents
+
+    documents = load_documents(files)
     if model is None and not explained and only is None:
         return _summary_without_model(files)
     from interv.explain import explain, explain_pass, explain_spec
@@ -98,22 +100,6 @@ def _answer(
     if explained:
         return explain(compilation, stage.value if stage else None, form.value)
     return summary(compilation)
-
-
-def _load(files: Sequence[Path]) -> list[Document]:
-    from interv.errors import IntervError, raise_all
-    from interv.load import load_document, refuse_unsupported
-
-    documents, errors = [], []
-    for path in files:
-        try:
-            document = load_document(path)
-            refuse_unsupported(document)
-            documents.append(document)
-        except IntervError as error:
-            errors.append(error)
-    raise_all(errors)
-    return documents
 
 
 def _compile(documents: Sequence[Document], model: str) -> Compilation:

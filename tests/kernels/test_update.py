@@ -8,18 +8,12 @@ import pytest
 import torch
 
 from interv.codegen.bundle import Column
-from interv.codegen.kernels.registry import runnable
-from tests.kernels.cases import (
-    Batch,
-    batch,
-    bits,
-    check,
-    random_columns,
-    truth,
-    unit_bank,
-)
+from interv.codegen.kernels.registry import FORMS, runnable
+from interv.codegen.tables import write_slot
+from tests.kernels.cases import Batch, batch, bits, check, random_columns, truth, unit_bank
+from tests.tolerances import FLOAT32
 
-FORMS = runnable(torch.device("cpu"))
+RUNNABLE = runnable(torch.device("cpu"))
 DTYPES = [
     (torch.float32, None),
     (torch.float32, torch.float32),
@@ -30,7 +24,7 @@ DTYPES = [
     (torch.float16, torch.float16),
     (torch.float16, torch.float32),
 ]
-forms = pytest.mark.parametrize("form", FORMS)
+forms = pytest.mark.parametrize("form", RUNNABLE)
 
 
 def _name(dtypes: tuple[torch.dtype, torch.dtype | None]) -> str:
@@ -128,7 +122,7 @@ def test_a_cap_lands_on_its_bound(low: float, high: float, form: str) -> None:
 
 @forms
 @pytest.mark.parametrize(
-    ("sees", "reads"), [(0b00, 0.0), (0b01, 2.0), (0b10, 3.0), (0b11, 5.0)], ids=bin
+    ("sees", "reads"), [(0b00, 0.0), (0b01, 2.0), (0b10, 3.0), (0b11, 5.0)]
 )
 def test_a_column_reads_exactly_the_columns_that_it_sees(
     sees: int, reads: float, form: str
@@ -139,7 +133,7 @@ def test_a_column_reads_exactly_the_columns_that_it_sees(
     made.hidden[:2], made.slot[:2], made.mask[:2] = 0.0, 0, 1
     made.run(form)
     expected = 5.0 * bank[0] + reads * bank[1]
-    assert (made.hidden[:2] - torch.from_numpy(expected)).abs().max() <= 1e-6 * 10
+    assert (made.hidden[:2] - torch.from_numpy(expected)).abs().max() <= 5 * FLOAT32
 
 
 @forms
@@ -155,13 +149,12 @@ def test_a_column_does_not_see_one_that_is_off(form: str) -> None:
 
 @forms
 def test_a_slot_that_is_written_again_forgets_what_it_was(form: str) -> None:
-    from interv.codegen.tables import write_slot
-
     made = _one_slot([Column(-1, 0, alpha=1.0), Column(1, 1, beta=-1.0, sees=1)])
-    write_slot(made.tensors, 0, [Column(-1, 2, alpha=3.0)])
+    # Twice a number is exact, so that rounding the product or not makes no difference.
+    write_slot(made.tensors, 0, [Column(-1, 2, alpha=2.0)])
     before = made.hidden[:4].clone()
     made.run(form)
-    assert torch.equal(made.hidden[:4], before + 3.0 * made.tensors.bank[2])
+    assert torch.equal(made.hidden[:4], before + 2.0 * made.tensors.bank[2])
     write_slot(made.tensors, 0, [])
     before = bits(made.hidden)
     made.run(form)
@@ -178,15 +171,12 @@ def test_not_a_number_in_a_stream_stays_in_its_row(form: str) -> None:
     assert not rows[[0, 1, 3]].any()
 
 
-@forms
+# Torch takes any layout.
+@pytest.mark.parametrize("form", [form for form in RUNNABLE if form != "torch"])
 def test_a_wrong_layout_is_refused(form: str) -> None:
-    if form == "torch":
-        pytest.skip("torch takes any layout")
     made = _one_slot([Column(-1, 0, alpha=1.0)])
     square = torch.zeros(100, 100)
-    from interv.codegen.kernels.registry import FORMS as factories
-
-    update = factories[form](made.tensors, made.slot, made.mask, made.edited, torch.float32)
+    update = FORMS[form](made.tensors, made.slot, made.mask, made.edited, torch.float32)
     with pytest.raises(AssertionError):
         update(square[:4].T[:4], None)
     with pytest.raises(AssertionError):

@@ -1,0 +1,79 @@
+"""The slots of compiled programs mean what the programs mean, in every form of the update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+
+from interv.codegen.bundle import Bundle
+from interv.codegen.kernels.registry import FORMS, runnable
+from interv.codegen.tables import signed, site_tensors, write_slot
+from interv.codegen.update import fused_update
+from interv.compile import compile_documents
+from interv.document import Document
+from interv.errors import IntervError
+from interv.passes.select import select
+from interv.spec import Program, Spec, VectorDecl
+from interv.vectors import save_vectors
+from tests.passes.small import MODEL, TOKENS, programs, reference, streams, tokens, vectors
+from tests.tolerances import BFLOAT16, FLOAT32
+
+T = len(TOKENS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("vectors")
+    for name, vector in vectors().items():
+        save_vectors(place / f"{name}.safetensors", vector.directions)
+    return place
+
+
+def compiled(folder: Path, first: Program, second: Program) -> Bundle:
+    decls = tuple(VectorDecl(name=name, path=f"{name}.safetensors") for name in vectors())
+    both = (first, second.model_copy(update={"name": "q"}))
+    try:
+        return compile_documents([Document(Spec(vectors=decls, programs=both), folder)], MODEL).bundle
+    except IntervError as error:
+        # Random programs may overlap under `conflict error`; nothing else may go wrong.
+        if error.code != "E401":
+            raise
+        assume(False)
+        raise
+
+
+@pytest.mark.parametrize("form", runnable(torch.device("cpu")))
+@pytest.mark.parametrize(
+    ("dtype", "rounding"), [(torch.float32, 0.0), (torch.bfloat16, BFLOAT16)], ids=["f32", "bf16"]
+)
+@given(first=programs, second=programs)
+@settings(deadline=None, max_examples=25)
+def test_slots_of_two_programs_are_the_programs(
+    folder: Path, form: str, dtype: torch.dtype, rounding: float, first: Program, second: Program
+) -> None:
+    bundle = compiled(folder, first, second)
+    masks = torch.stack([select(tokens(), one) for one in bundle.selectors] or [torch.zeros(T) > 0])
+    mask = torch.zeros(T, dtype=torch.int64)
+    for index, row in enumerate(masks):
+        mask |= row.long() * signed(1 << index)
+    slot = torch.arange(T, dtype=torch.int32) % 3 - 1
+    for table in bundle.sites:
+        residual = streams(1)[table.site].to(dtype)
+        hidden = streams()[table.site].to(dtype)
+        wide = hidden.double() + residual.double()
+        tensors, edited = site_tensors(table, 2, "cpu"), torch.zeros(2, dtype=torch.int64)
+        expected = hidden.double()
+        for index, program in enumerate((first, second)):
+            name = "pq"[index]
+            write_slot(tensors, index, table.programs.get(name, ()))
+            change = fused_update(wide, table, name, masks) - wide
+            expected = torch.where((slot == index)[:, None], expected + change, expected)
+        norm = max(reference(one, wide, table.site)[1] for one in (first, second))
+        before = hidden.clone()
+        FORMS[form](tensors, slot, mask, edited, dtype)(hidden, residual)
+        off = (hidden.double() - expected).abs()
+        assert (off <= FLOAT32 * norm + rounding * expected.abs()).all()
+        assert torch.equal(hidden[slot < 0], before[slot < 0])
