@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from interv.codegen.bundle import Column, SiteTable
+from interv.passes.plan import MAX_COLUMNS
 
 # The scalars of a column, in the order of `SiteTensors.coef`.
 COEFFICIENTS = ("alpha", "beta", "strength", "low", "high")
-# `sees` is a 64-bit set of columns.
-MAX_COLUMNS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

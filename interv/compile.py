@@ -169,7 +169,7 @@ def _compile_programs(
 
     for document, index, program in _programs(documents):
         vectors = {one.vector.name: one.vector for one in used if one.document is document}
-        ctx = Context(program.name, program.conflict, model, vectors)
+        ctx = Context(program.name, program.conflict, model)
         try:
             stages = run_passes(build(document, index, vectors, model.num_layers), ctx)
         except IntervError as error:

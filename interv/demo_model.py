@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from interv.cache import cache_folder
 from interv.errors import IntervError
 from interv.manifest import problems, sha256_of, write_manifest
 from interv.progress import Progress
@@ -57,17 +58,6 @@ SMOLLM2 = Recipe(
     version=1,
     convert=_convert_command,
 )
-
-
-def cache_folder(override: Path | None = None) -> Path:
-    """Return where models are kept: `override`, else INTERV_CACHE, else the user's cache."""
-    from platformdirs import user_cache_path
-
-    if override is not None:
-        return override.expanduser().resolve()
-    if from_env := os.environ.get("INTERV_CACHE"):
-        return Path(from_env).expanduser().resolve()
-    return user_cache_path("interv")
 
 
 def demo_model_path(progress: bool = True, cache: Path | None = None) -> Path:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from interv.model import ModelFacts
-from interv.passes.constants import Vector
 from interv.passes.ir import Node, Origin, origins
 from interv.selectors import implies, overlap
 from interv.spec import Conflict, Selector
@@ -32,7 +30,6 @@ class Context:
     program: str
     conflict: Conflict
     model: ModelFacts
-    vectors: Mapping[str, Vector]
     remarks: list[Remark] = field(default_factory=list)
     _overlaps: dict[tuple[Selector, Selector], bool] = field(default_factory=dict)
     _implied: dict[tuple[Selector, Selector], bool] = field(default_factory=dict)

@@ -25,13 +25,16 @@ from interv.passes.constants import Constant, Row
 from interv.passes.cost import Machine, cost_of
 from interv.passes.ir import Graph, Node, Origin, is_op, ops_of
 from interv.passes.ops import write
-from interv.passes.plan import Bank, PlacedColumn, PlacedSite, Plan
+from interv.passes.plan import (
+    MAX_COLUMNS,
+    MAX_SELECTORS,
+    Bank,
+    PlacedColumn,
+    PlacedSite,
+    Plan,
+)
 from interv.sites import Site
 from interv.spec import Conflict, Selector
-
-# A selector is a bit of an int64 a token; what a column sees is a bit of an int64 too.
-MAX_SELECTORS = 64
-MAX_COLUMNS = 64
 
 
 def place(

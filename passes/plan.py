@@ -17,6 +17,10 @@ from interv.spec import Conflict, Selector
 
 Bank: TypeAlias = npt.NDArray[np.float32]
 
+# A selector is a bit of an int64 a token; what a column sees is a bit of an int64 too.
+MAX_SELECTORS = 64
+MAX_COLUMNS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class PlacedColumn:

@@ -12,7 +12,6 @@ under `conflict error`. Until here a graph says "sequential" whatever the progra
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from interv.errors import IntervError, Label, raise_all
 from interv.passes.context import Context
@@ -138,10 +137,15 @@ def _without(selector: Selector, lost: list[Selector]) -> Selector:
 def _reselect(graph: Graph, edit: Node, selector: Selector, winners: list[Node]) -> None:
     """Give an edit another selector, through a node that is there already if there is one."""
     same = [n for n in ops_of(graph) if is_op(n, select) and n.args[1] == selector]
-    mask: Any = same[0] if same else None
-    if mask is None:
+    first = ops_of(graph)[0]
+    if same:
+        mask = same[0]
+        # It may belong to a later edit; it needs nothing but the tokens, so it can move up.
+        if edit < mask:
+            first.prepend(mask)
+    else:
         # Before all ops, so that every site can use it.
-        with graph.inserting_before(ops_of(graph)[0]):
+        with graph.inserting_before(first):
             mask = call(graph, select, input_node(graph, "tokens"), selector)
     mask.meta["origins"] = merge_origins(mask, mask_of(edit), *winners)
     edit.args = (*edit.args[:-1], mask)

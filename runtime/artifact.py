@@ -15,13 +15,14 @@ from torch._dynamo.aot_compile_types import (
 )
 
 
-class CompiledGraph(SerializableCallable):  # type: ignore[misc]
+class CompiledGraph(SerializableCallable):
     """A graph compiled by Inductor, called as it is and saved as torch saves it."""
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph."""
         return self._compiled(*args, **kwargs)
 
     @classmethod

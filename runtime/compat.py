@@ -71,6 +71,13 @@ def worker_wrapper_class() -> Any:
     return WorkerWrapperBase
 
 
+def sampling_params_class() -> Any:
+    """Return the class whose `verify` every request passes before it is queued."""
+    from vllm.sampling_params import SamplingParams
+
+    return SamplingParams
+
+
 def is_compiled(config: VllmConfig) -> bool:
     """Say whether vLLM will trace the model into a graph."""
     from vllm.config import CompilationMode

@@ -90,7 +90,10 @@ def arm(config: compat.VllmConfig, bundle: Bundle, options: Mapping[str, Any]) -
 
     A bundle that edits nothing leaves the configuration as it was.
     """
+    if bundle.default is None:
+        raise _no_default(bundle)
     if not bundle.sites:
+        compat.log.warning("interv: no program edits anything, so nothing is changed")
         return
     _refuse(config)
     slots = int(options.get("slots", DEFAULT_SLOTS))
@@ -100,6 +103,16 @@ def arm(config: compat.VllmConfig, bundle: Bundle, options: Mapping[str, Any]) -
     if config.cache_config.enable_prefix_caching:
         config.cache_config.enable_prefix_caching = False
         compat.log.info("interv: prefix caching is off, its keys do not know edits yet")
+
+
+def _no_default(bundle: Bundle) -> IntervError:
+    names = ", ".join(bundle.programs)
+    return IntervError(
+        "E504",
+        "no program would apply to any request",
+        notes=[f"programs here: {names}" if names else "the documents have no program"],
+        helps=[f"say which one applies: default {bundle.programs[0]}"] if names else [],
+    )
 
 
 def _refuse(config: compat.VllmConfig) -> None:

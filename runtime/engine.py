@@ -55,8 +55,6 @@ class Engine:
         self.edited = torch.zeros(len(bundle.sites), slots, dtype=torch.int64, device=device)
         self.tables = {t.site: site_tensors(t, slots, device) for t in bundle.sites}
         self.reached: set[str] = set()
-        self._spliced: set[str] = set()
-        self._reasons: dict[Site, str] = {}
         self._filled = 0
         self._updates = {
             str(table.site): self._lower(self.tables[table.site], self.edited[i], dtype)
@@ -121,17 +119,12 @@ class Engine:
             self.slot[: self._filled].fill_(-1)
             self._filled = 0
 
-    def note_spliced(self, sites: Sequence[Site], reasons: dict[Site, str]) -> None:
-        """Remember what the splice found in a graph, for `verify`."""
-        self._spliced |= {str(site) for site in sites}
-        self._reasons |= reasons
-
     def verify(self, layers: range) -> None:
         """Raise IntervError E521 unless a forward pass reached every site of these layers."""
         owned = [t.site for t in self.bundle.sites if t.site.layer in layers]
         lost = [site for site in owned if str(site) not in self.reached]
         if lost:
-            raise unreached(self.bundle, lost, self._reasons)
+            raise unreached(self.bundle, lost, {})
 
 
 def unreached(bundle: Bundle, lost: Sequence[Site], reasons: dict[Site, str]) -> IntervError:

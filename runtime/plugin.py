@@ -1,8 +1,9 @@
-"""The `vllm.general_plugins` entry point: three seams, each inert without `--intervention`.
+"""The `vllm.general_plugins` entry point: four seams, each inert without `--intervention`.
 
 1. the command line and the engine's arguments (this file): compile documents, carry the bundle;
 2. the compiler of the model's graph (`backend.py`): splice;
-3. the worker (`attach.py`): tables, and the tokens of each step.
+3. the worker (`attach.py`): tables, and the tokens of each step;
+4. admission (this file): what a request may not ask for is refused before it is queued.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def register() -> None:
     _wrap(arguments, "create_engine_config", _create_engine_config)
     _wrap(compat.compilation_config_class(), "init_backend", init_backend)
     _wrap(compat.worker_wrapper_class(), "init_device", after_init_device)
+    _wrap(compat.sampling_params_class(), "verify", _verify)
 
 
 def _wrap(owner: Any, name: str, wrapper: Any, kind: Any = None) -> None:
@@ -99,6 +101,21 @@ def _create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) -
     with _exit_on_error(getattr(self, _FROM_COMMAND_LINE, False)):
         arm(config, compile_for(config, documents), options)
     return config
+
+
+def _verify(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Refuse a program chosen by a request: its answer would be another one than it asked for."""
+    asked = (self.extra_args or {}).get("intervention")
+    if asked is not None:
+        error = IntervError(
+            "E505",
+            "a program per request is not supported yet",
+            notes=[f"the request asks for {asked!r}", "every request gets the default program"],
+            helps=["leave 'intervention' out of the request"],
+        )
+        # vLLM answers a ValueError with HTTP 400.
+        raise ValueError(str(error))
+    return original(self, *args, **kwargs)
 
 
 class _exit_on_error:

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 CODE = re.compile(r"E[1-5][0-9]{2}")
@@ -48,7 +49,7 @@ def _uses(module: str, tree: ast.Module) -> Iterator[Use]:
             continue
         assigned = list(_assigned(scope))
         for values in _rows(scope):
-            for code, value in zip(values, values[1:], strict=False):
+            for code, value in pairwise(values):
                 if _is_code(code) and (message := _text(_meant(value, assigned))):
                     together.add(code)
                     yield Use(_value(code), module, message)

@@ -27,7 +27,10 @@ GROUPS: Mapping[str, str] = {
 # code: what it means, an example
 MEANINGS: Mapping[str, tuple[str, str]] = {
     "E101": ("something else is expected here", "'stear' is not a statement"),
-    "E102": ("the text ends, or a block is left, too early", "program 'calm' is not closed"),
+    "E102": (
+        "the text ends, or a block is left, too early",
+        "program 'calm' is not closed at the end of the text",
+    ),
     "E103": ("a text in quotes is broken", "this text is not closed"),
     "E104": ("the document's version is missing or unknown", "version 2 is not supported"),
     "E105": ("a number cannot be held: not finite, not whole, too large", "1e400 is too large"),
@@ -104,7 +107,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
     ),
     "E401": (
         "two edits can meet, under `conflict error`",
-        "two edits of program 'calm' meet at post_block[12]: steer (a.interv:5) and cap (a.interv:6)",
+        "two edits of program 'calm' meet at post_block[12]: steer (a:5) and cap (a:6)",
     ),
     "E402": (
         "two programs of one engine have one name",
@@ -129,6 +132,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "a feature of vLLM that edits cannot be combined with",
         "interventions are not supported with sequence parallelism yet",
     ),
+    "E504": ("an engine would run unedited", "no program would apply to any request"),
     "E510": (
         "the CPU kernel cannot be built",
         "no C compiler was found to build the CPU form of the update",

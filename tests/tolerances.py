@@ -16,6 +16,10 @@ FLOAT32_BANK = 2e-6
 # arithmetic taking another branch next to a tie.
 BFLOAT16 = 2**-8
 
+# Triton's interpreter cuts the low half of a float32 off where a GPU rounds to nearest: a whole
+# unit in the last place, 2**-7.
+INTERPRETED_BFLOAT16 = 2**-7
+
 # float16 has 11 bits: as above.
 FLOAT16 = 2**-11
 

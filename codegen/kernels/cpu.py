@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from interv.codegen.kernels.native import library
-from interv.codegen.tables import COEFFICIENTS, MAX_COLUMNS, SiteTensors
+from interv.codegen.tables import COEFFICIENTS, SiteTensors
+from interv.passes.plan import MAX_COLUMNS
 
 # The dtypes of the hidden part and of the carried residual.
 _NAMES = {
@@ -51,6 +52,7 @@ class CpuUpdate:
     mask: torch.Tensor  # [T max] int64
     edited: torch.Tensor  # [S] int64
     dtype: torch.dtype
+    fixed: tuple[object, ...]  # the addresses that no step changes, as ctypes takes them
 
     def __call__(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Add every token's edits to `hidden` [T, H] in place; the stream is `hidden + residual`.
@@ -72,10 +74,7 @@ class CpuUpdate:
             tokens,
             hidden.stride(-2),
             stride,
-            self.slot.data_ptr(),
-            self.mask.data_ptr(),
-            ctypes.byref(self.site),
-            self.scratch.data_ptr(),
+            *self.fixed,
         )
 
 
@@ -100,7 +99,9 @@ def cpu_update(
     pointers = [getattr(tensors, name).data_ptr() for name in names]
     site = _Site(*pointers, rows, tensors.width, hidden_size, edited.data_ptr())
     scratch = torch.empty(2, hidden_size, dtype=torch.float32)
-    return CpuUpdate(calls, site, tensors, scratch, slot, mask, edited, dtype)
+    addresses = [ctypes.c_void_p(x.data_ptr()) for x in (slot, mask, scratch)]
+    fixed = (*addresses, ctypes.byref(site))
+    return CpuUpdate(calls, site, tensors, scratch, slot, mask, edited, dtype, fixed)
 
 
 def _function(name: str) -> Callable[..., None]:

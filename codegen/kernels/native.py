@@ -17,8 +17,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
+from interv.cache import cache_folder
 from interv.errors import IntervError
 
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
@@ -47,7 +46,7 @@ def library() -> ctypes.CDLL:
 
 
 def _folder() -> Path:
-    folder = user_cache_path("interv") / "native"
+    folder = cache_folder() / "native"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

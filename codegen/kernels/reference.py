@@ -1,6 +1,6 @@
 """The update of one site on slots and masks, as plain torch: what every kernel must equal.
 
-Accumulates in float32, or in float64 for a float64 stream. The formula is DESIGN's canonical
+Accumulates in float32, or in float64 for a float64 stream. The formula is the canonical
 update: K dots on the stream as it came, what each column would have read after the earlier ones
 from the Gram, one write.
 """

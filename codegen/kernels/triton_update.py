@@ -9,7 +9,8 @@ import torch
 import triton
 import triton.language as tl
 
-from interv.codegen.tables import MAX_COLUMNS, SiteTensors
+from interv.codegen.tables import SiteTensors
+from interv.passes.plan import MAX_COLUMNS
 
 
 @triton.jit
@@ -134,5 +135,12 @@ def _launch(own: TritonUpdate, hidden: Any, residual: Any, tokens: int, size: in
         K=x.width,
         BLOCK_K=triton.next_power_of_2(max(2, x.width)),
         BLOCK_H=block,
-        num_warps=min(8, max(1, block // 512)),
+        num_warps=warps(block),
+        # Said outright, because the default differs between Triton's versions.
+        enable_fp_fusion=True,
     )
+
+
+def warps(block: int) -> int:
+    """Return the warps of a program: 16 elements a thread, so that two rows stay in registers."""
+    return min(16, max(1, block // 512))

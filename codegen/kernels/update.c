@@ -106,7 +106,7 @@ static _Float16 store_f16(float x) { return (_Float16)x; }
 #define UPDATE(NAME, TYPE, LOAD, STORE, CARRIED, LOAD_CARRIED)                                   \
     void NAME(TYPE *hidden, const CARRIED *residual, int64_t tokens, int64_t hidden_stride,      \
               int64_t residual_stride, const int32_t *slot, const int64_t *mask,                 \
-              const site_t *site, float *scratch) {                                              \
+              float *scratch, const site_t *site) {                                              \
         const int64_t n = site->hidden_size;                                                     \
         float c[MAX_COLUMNS];                                                                    \
         for (int64_t t = 0; t < tokens; t++) {                                                   \

@@ -127,8 +127,8 @@ def _ask(folder: Path, files: Mapping[str, Path], tokens: int) -> dict[str, list
 def run_engine(job: Job) -> list[str]:
     """Run a `Job` in a process of its own and return its answers.
 
-    Raises E545 with the last lines of the engine's output where it ends without an answer, and
-    the document's own error where it was refused. No process outlives the call.
+    Raises E545, with the last lines of the engine's output where it ends without an answer, and
+    with the document's own error where it was refused. No process outlives the call.
     """
     with tempfile.TemporaryDirectory(prefix="interv-demo-") as place:
         task, result, log = (Path(place) / name for name in ("job.json", "result.json", "log"))

@@ -199,7 +199,8 @@ def _plugin() -> Finding:
 
 
 def _cache() -> Finding:
-    from interv.demo_model import SMOLLM2, cache_folder
+    from interv.cache import cache_folder
+    from interv.demo_model import SMOLLM2
     from interv.manifest import problems
 
     folder = cache_folder()

@@ -14,7 +14,7 @@ from interv.passes.show import places
 from interv.wording import counted
 
 WIDTH = 100
-# The order of work; `--stage` stops after one of the first four.
+# The order of work; `--stage` stops after one of these.
 SECTIONS = ("spec", "graph", "plan", "kernels")
 
 
@@ -118,7 +118,7 @@ def _plan(plan: PlanReport) -> list[str]:
         f" {counted(plan.columns, 'column')}, {moved}",
         f"  {plan.flops / 1e6:.3g} Mflop, predicted {plan.predicted_us:.1f} µs"
         f" on {plan.machine} (a model, not measured)",
-        f"  CUDA-graph safe: {'yes' if plan.cuda_graph_safe else 'no'}"
+        f"  CUDA-graph safe: {'yes' if plan.cuda_graph_safe else 'no'}, by construction"
         " (tables in fixed buffers, no synchronisation)",
         "  prefix cache: off for engines with edits, until its keys are exact; what differs:",
         *(line for one in plan.prefix_cache for line in margined("    ", [], one)),

@@ -1,6 +1,6 @@
 """Vector files: directions of the residual stream, one for each layer or one for all.
 
-Read and written as safetensors, GGUF control vectors and `.pt`; see docs/vectors.md.
+Read as safetensors, GGUF control vectors and `.pt`, written as the first two.
 """
 
 from interv.vectors.directions import Directions

@@ -16,6 +16,7 @@ from tests.engine.child import FLAVOURS
 
 ROOT = Path(__file__).parents[2]
 
+
 class EngineError(Exception):
     """The engine process raised; the text is its traceback."""
 
@@ -42,7 +43,7 @@ class EngineHost:
             from interv.runtime.config import engine_args
 
             options |= engine_args(*files)
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
         reading, writing = os.pipe()
         self._replies = os.fdopen(reading, "rb")
         self._child = subprocess.Popen(

@@ -12,6 +12,7 @@ import torch
 from tests.engine.answer import Answer
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
+Place = tuple[str, int]  # site, layer
 
 # The module whose output is what the block adds to the stream after its attention.
 _BRANCHES = ("post_attention_layernorm", "self_attn", "attn")
@@ -31,25 +32,33 @@ class Oracle:
         self.blocks = base.layers if hasattr(base, "layers") else base.h
 
     def answer(
-        self, ids: list[int], tokens: int, edits: dict[tuple[str, int], Edit] | None = None
+        self, prompt: list[int], tokens: int, edits: dict[Place, Edit] | None = None
     ) -> Answer:
-        """Return the greedy continuation of `ids` with `edits` at their (site, layer)."""
+        """Return the greedy continuation of a prompt with `edits` at their (site, layer)."""
+        ids: list[int] = []
+        for _ in range(tokens):
+            ids = self.follow(prompt, [*ids, 0], edits).ids
+        return self.follow(prompt, ids, edits)
+
+    def follow(
+        self, prompt: list[int], ids: list[int], edits: dict[Place, Edit] | None = None
+    ) -> Answer:
+        """Return the greedy choice and log-probability at every step of an answer given as `ids`.
+
+        One forward pass without a cache, so that nothing can be stale. The greedy choices equal
+        `ids` exactly where `ids` is the greedy answer.
+        """
         with ExitStack() as stack, torch.no_grad():
             for (site, layer), edit in (edits or {}).items():
                 for handle in self._hooks(site, layer, edit):
                     stack.callback(handle.remove)
-            return self._greedy(list(ids), tokens)
-
-    def _greedy(self, ids: list[int], tokens: int) -> Answer:
-        logprobs, prompt = [], len(ids)
-        # No cache: every token is recomputed, so nothing can be stale.
-        for _ in range(tokens):
-            scores = torch.log_softmax(self.model(torch.tensor([ids])).logits[0].float(), -1)
-            token = int(scores[-1].argmax())
-            logprobs.append(float(scores[-1, token]))
-            ids.append(token)
-        given = [float(scores[i - 1, ids[i]]) for i in range(1, prompt)]
-        return Answer(ids[prompt:], logprobs, given)
+            fed = torch.tensor([prompt + ids[:-1]])
+            scores = torch.log_softmax(self.model(fed).logits[0].float(), -1)
+        start = len(prompt) - 1
+        greedy = scores[start:].argmax(-1).tolist()
+        chosen = [float(scores[start + i, token]) for i, token in enumerate(greedy)]
+        given = [float(scores[i, token]) for i, token in enumerate(prompt[1:])]
+        return Answer(greedy, chosen, given)
 
     def _hooks(self, site: str, layer: int, edit: Edit) -> list[Any]:
         block = self.blocks[layer]

@@ -47,9 +47,7 @@ def program(kind: str, site: str, layer: int, name: str = "") -> Program:
     ablate = Ablate(vector="v", at=at, strength=0.75)
     statements = {"steer": (steer,), "cap": (cap,), "ablate": (ablate,)}
     mixed = (steer, cap, ablate, Steer(vector="w", at=at, scale=-0.5), cap)
-    return Program(
-        name=name or f"{kind}_{site}_{layer}", statements=statements.get(kind, mixed)
-    )
+    return Program(name=name or f"{kind}_{site}_{layer}", statements=statements.get(kind, mixed))
 
 
 def edit(kind: str, directions: Directions) -> Edit:

@@ -99,6 +99,11 @@ def test_a_server_answers_with_edited_text(model_path: Path, tmp_path: Path) -> 
     body = {"model": "m", "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
     with serving(model_path, document) as url:
         answer = post(f"{url}/v1/completions", {**body, "ignore_eos": True})
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            post(f"{url}/v1/completions", {**body, "vllm_xargs": {"intervention": "mixed*2"}})
+        assert refusal.value.code == 400
+        message = json.load(refusal.value)["error"]["message"]
+        assert message.startswith("error[E505]: a program per request is not supported yet")
     assert answer["choices"][0]["text"] == edited
 
 
@@ -142,3 +147,14 @@ def test_what_does_not_fit_the_model_is_refused_before_it_loads(
     stderr = refused(model_path, document)
     assert "layer 99" in stderr
     assert f"--> {document}:5" in stderr
+
+
+def test_a_document_without_a_default_is_refused(model_path: Path, tmp_path: Path) -> None:
+    Directions.random(576, norm=60.0).save(tmp_path)
+    document = tmp_path / "nobody.interv"
+    document.write_text(DOCUMENT.replace("default mixed\n", ""))
+    assert (
+        "error[E504]: no program would apply to any request\n"
+        "  = programs here: mixed\n"
+        "  = say which one applies: default mixed\n"
+    ) in refused(model_path, document)

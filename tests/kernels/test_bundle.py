@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 
 from interv.codegen.bundle import Bundle
 from interv.codegen.kernels.registry import FORMS, runnable
@@ -14,12 +14,13 @@ from interv.codegen.tables import signed, site_tensors, write_slot
 from interv.codegen.update import fused_update
 from interv.compile import compile_documents
 from interv.document import Document
-from interv.errors import IntervError
+from interv.errors import IntervError, each
 from interv.passes.select import select
 from interv.spec import Program, Spec, VectorDecl
 from interv.vectors import save_vectors
+from tests.kernels.cases import rounding
 from tests.passes.small import MODEL, TOKENS, programs, reference, streams, tokens, vectors
-from tests.tolerances import BFLOAT16, FLOAT32
+from tests.tolerances import FLOAT32
 
 T = len(TOKENS)
 
@@ -36,23 +37,24 @@ def compiled(folder: Path, first: Program, second: Program) -> Bundle:
     decls = tuple(VectorDecl(name=name, path=f"{name}.safetensors") for name in vectors())
     both = (first, second.model_copy(update={"name": "q"}))
     try:
-        return compile_documents([Document(Spec(vectors=decls, programs=both), folder)], MODEL).bundle
+        return compile_documents(
+            [Document(Spec(vectors=decls, programs=both), folder)], MODEL
+        ).bundle
     except IntervError as error:
-        # Random programs may overlap under `conflict error`; nothing else may go wrong.
-        if error.code != "E401":
+        # Random selectors may be empty, or overlap under `conflict error`; nothing else goes wrong.
+        if not {one.code for one in each(error)} <= {"E209", "E401"}:
             raise
         assume(False)
         raise
 
 
 @pytest.mark.parametrize("form", runnable(torch.device("cpu")))
-@pytest.mark.parametrize(
-    ("dtype", "rounding"), [(torch.float32, 0.0), (torch.bfloat16, BFLOAT16)], ids=["f32", "bf16"]
-)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @given(first=programs, second=programs)
-@settings(deadline=None, max_examples=25)
+# The interpreter takes a second an example, so a failing one is not made smaller.
+@settings(deadline=None, max_examples=12, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_slots_of_two_programs_are_the_programs(
-    folder: Path, form: str, dtype: torch.dtype, rounding: float, first: Program, second: Program
+    folder: Path, form: str, dtype: torch.dtype, first: Program, second: Program
 ) -> None:
     bundle = compiled(folder, first, second)
     masks = torch.stack([select(tokens(), one) for one in bundle.selectors] or [torch.zeros(T) > 0])
@@ -66,8 +68,7 @@ def test_slots_of_two_programs_are_the_programs(
         wide = hidden.double() + residual.double()
         tensors, edited = site_tensors(table, 2, "cpu"), torch.zeros(2, dtype=torch.int64)
         expected = hidden.double()
-        for index, program in enumerate((first, second)):
-            name = "pq"[index]
+        for index, name in enumerate("pq"):
             write_slot(tensors, index, table.programs.get(name, ()))
             change = fused_update(wide, table, name, masks) - wide
             expected = torch.where((slot == index)[:, None], expected + change, expected)
@@ -75,5 +76,5 @@ def test_slots_of_two_programs_are_the_programs(
         before = hidden.clone()
         FORMS[form](tensors, slot, mask, edited, dtype)(hidden, residual)
         off = (hidden.double() - expected).abs()
-        assert (off <= FLOAT32 * norm + rounding * expected.abs()).all()
+        assert (off <= FLOAT32 * norm + rounding(form, dtype) * expected.abs()).all()
         assert torch.equal(hidden[slot < 0], before[slot < 0])

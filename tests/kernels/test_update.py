@@ -121,9 +121,7 @@ def test_a_cap_lands_on_its_bound(low: float, high: float, form: str) -> None:
 
 
 @forms
-@pytest.mark.parametrize(
-    ("sees", "reads"), [(0b00, 0.0), (0b01, 2.0), (0b10, 3.0), (0b11, 5.0)]
-)
+@pytest.mark.parametrize(("sees", "reads"), [(0b00, 0.0), (0b01, 2.0), (0b10, 3.0), (0b11, 5.0)])
 def test_a_column_reads_exactly_the_columns_that_it_sees(
     sees: int, reads: float, form: str
 ) -> None:

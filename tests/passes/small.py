@@ -98,7 +98,7 @@ def document(program: Program) -> Document:
 def stages(program: Program) -> tuple[Stage, ...]:
     made = vectors()
     graph = build(document(program), 0, made, L)
-    return run_passes(graph, Context(program.name, program.conflict, MODEL, made))
+    return run_passes(graph, Context(program.name, program.conflict, MODEL))
 
 
 def layers_of(at: SiteRef) -> list[int]:

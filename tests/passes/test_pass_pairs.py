@@ -26,7 +26,7 @@ def test_pair(path: Path, golden: Callable[[Path, str], None]) -> None:
     name = named.removeprefix("pass ")
     document = load_text(f"interv 1\n{source}", "pair.interv", Path())
     program, made = document.spec.programs[0], vectors()
-    ctx = Context(program.name, program.conflict, MODEL, made)
+    ctx = Context(program.name, program.conflict, MODEL)
     done = run_passes(build(document, 0, made, L), ctx)
     at = [stage.name for stage in done].index(name)
     remarks = "".join(

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from interv.demo_model import Recipe, cache_folder, make_model
+from interv.cache import cache_folder
+from interv.demo_model import Recipe, make_model
 from interv.errors import IntervError
 from interv.manifest import problems
 from interv.progress import Progress

@@ -23,7 +23,7 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 def load(path: Path, **options: object) -> Directions:
-    return load_vector(VectorDecl(name="v", path=path.name, **options), path.parent)  # type: ignore[arg-type]
+    return load_vector(VectorDecl(name="v", path=path.name, **options), path.parent)
 
 
 def nonzero(width: int) -> st.SearchStrategy[np.ndarray]:

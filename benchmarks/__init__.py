@@ -1,0 +1,1 @@
+"""Speed of edited against stock vLLM, as ratios from one interleaved run."""

@@ -1,0 +1,41 @@
+"""One engine in a process of its own, paused while others are measured.
+
+Reads commands from standard input, one JSON a line, and answers on the descriptor it is given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+
+def main() -> None:
+    """Make the engine, then run one batch whenever asked."""
+    job = json.loads(sys.stdin.readline())
+    replies = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+    from vllm import LLM, SamplingParams
+
+    options = dict(job["options"])
+    if job["files"]:
+        from interv import engine_args
+
+        options |= engine_args(*job["files"])
+    llm = LLM(job["model"], skip_tokenizer_init=True, **options)
+    params = SamplingParams(
+        max_tokens=job["tokens"], temperature=0, ignore_eos=True, detokenize=False
+    )
+    prompts = [
+        {"prompt_token_ids": [(7 * i + j) % 1000 + 5 for j in range(job["prompt"])]}
+        for i in range(job["batch"])
+    ]
+    print(json.dumps({"ready": True}), file=replies)
+    for _ in sys.stdin:
+        begin = time.perf_counter()
+        llm.generate(prompts, params, use_tqdm=False)
+        print(json.dumps({"seconds": time.perf_counter() - begin}), file=replies)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Selectors in a running engine: whole and chunked prompts, decoding, token ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from interv.selectors import holds
+from interv.spec import (
+    And,
+    At,
+    Everything,
+    InPhase,
+    Not,
+    Or,
+    Program,
+    Selector,
+    SiteRef,
+    Slice,
+    Spec,
+    Steer,
+    Token,
+)
+from tests.engine.host import EngineHost
+from tests.engine.models import HIDDEN_SIZE, tiny_model
+from tests.engine.oracle import Edit, Oracle
+from tests.engine.programs import VECTORS, Directions, save_document
+from tests.tolerances import ENGINE_LOGPROB
+
+pytestmark = pytest.mark.engine
+
+PROMPTS = [[9] * 3 + list(range(20, 57)), [100, 200, 9, 300, 400], [7]]
+TOKENS = 6
+SELECTORS: dict[str, Selector] = {
+    "everything": Everything(),
+    "prompt": InPhase(phase="prompt"),
+    "generated": InPhase(phase="generated"),
+    "last": At(phase="prompt", index=-1),
+    "window": Slice(phase="prompt", start=2, stop=-3),
+    "early": Slice(phase="generated", start=1, stop=3),
+    "ids": Token(ids=(9, 300)),
+    "mixed": Or(
+        terms=(
+            And(terms=(InPhase(phase="prompt"), Not(term=Token(ids=(9,))))),
+            At(phase="generated", index=2),
+        )
+    ),
+}
+
+
+def masked(selector: Selector, given: int, fed: list[int], v: torch.Tensor) -> Edit:
+    """Return the edit of the tokens `fed`, the first `given` of which are the prompt."""
+    on = [holds(selector, i, given, token) for i, token in enumerate(fed)]
+    return lambda h: h + torch.tensor(on, dtype=h.dtype)[: h.shape[1], None] * v
+
+
+@pytest.mark.parametrize("chunk", [None, 16])
+@pytest.mark.parametrize("flavour", ["traced", "B"])
+def test_selectors_equal_the_oracle(tmp_path: Path, flavour: str, chunk: int | None) -> None:
+    directions = Directions.random(HIDDEN_SIZE, norm=5.0)
+    directions.save(tmp_path)
+    model = tiny_model("llama", tmp_path)
+    at = SiteRef(name="post_block", layers=(1,))
+    programs = tuple(
+        Program(name=name, statements=(Steer(vector="v", at=at, when=selector),))
+        for name, selector in SELECTORS.items()
+    )
+    spec = Spec(vectors=VECTORS, programs=programs, default="everything")
+    options = {} if chunk is None else {"max_num_batched_tokens": chunk, "max_num_seqs": 8}
+    oracle = Oracle(model)
+    with EngineHost(flavour, model, files=[save_document(spec, tmp_path)], **options) as engine:
+        for name, selector in SELECTORS.items():
+            answers = engine.generate(PROMPTS, TOKENS, program=name)
+            for prompt, answer in zip(PROMPTS, answers, strict=True):
+                fed = prompt + answer.ids
+                change = {("post_block", 1): masked(selector, len(prompt), fed, directions.v)}
+                expected = oracle.follow(prompt, answer.ids, change)
+                assert answer.ids == expected.ids, name
+                assert answer.distance(expected) < ENGINE_LOGPROB, name
