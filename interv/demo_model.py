@@ -14,7 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,10 +217,8 @@ def _run(
 
 def _bytes_under(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*.whl"):
-        # pip moves the file while this looks.
-        try:
+    # pip moves its files and removes its folders while this looks.
+    with suppress(OSError):
+        for path in folder.rglob("*.whl"):
             total = max(total, path.stat().st_size)
-        except OSError:
-            continue
     return total

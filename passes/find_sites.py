@@ -59,6 +59,8 @@ def find_sites(graph: Graph, hidden_size: int, num_layers: int) -> FoundSites:
     if not blocks:
         return FoundSites()
     flow = Flow(graph, hidden_size)
+    if not any(flow.is_stream_shaped(node) for nodes in blocks.values() for node in nodes):
+        return FoundSites()
     points: dict[Site, SplicePoint] = {}
     missing: dict[Site, str] = {}
     for layer, nodes in blocks.items():

@@ -133,8 +133,19 @@ class Flow:
         return self.chain(node)[-1]
 
     def readers(self, node: Node) -> tuple[Node, ...]:
-        """Return the users of a value that do not write it."""
-        return tuple(user for user in node.users if node not in written(user))
+        """Return the users that read a value as it was made, in order.
+
+        A fused sum may take the memory of what it adds; whoever comes after it reads something
+        else. Any other call that writes the value is what makes it.
+        """
+        out = []
+        for user in sorted(node.users, key=self.order.__getitem__):
+            writes = node in written(user)
+            if is_fused_sum(user) or not writes:
+                out.append(user)
+            if is_fused_sum(user) and writes:
+                break
+        return tuple(out)
 
     def sum_of(self, left: Node, right: Node, cut: Node) -> Node | None:
         """Return the sum of two values at or after `cut`, up to casts."""

@@ -42,5 +42,5 @@ def _copy(graph: Graph, point: SplicePoint) -> Node:
     with graph.inserting_before(point.before):
         copy = graph.call_method("clone", (point.hidden,))
     copy.meta = dict(point.hidden.meta)
-    point.hidden.replace_all_uses_with(copy, delete_user_cb=lambda user: user is not copy)
+    point.hidden.replace_all_uses_with(copy, delete_user_cb=lambda user: copy < user)
     return copy

@@ -54,7 +54,7 @@ def splice_bundle(graph_module: Any, bundle: Bundle) -> FoundSites:
     wanted = [table.site for table in bundle.sites if table.site.layer in found.layers]
     lost = [site for site in wanted if site not in found.points]
     if lost:
-        raise unreached(bundle, lost, dict(found.missing))
+        raise unreached(bundle, lost, found)
     splice(graph_module.graph, [found.points[site] for site in wanted], UPDATE)
     graph_module.graph.lint()
     graph_module.recompile()

@@ -6,6 +6,7 @@ Nothing here imports vLLM before it is asked for.
 from __future__ import annotations
 
 import logging
+import re
 from importlib import metadata
 from typing import Any, TypeAlias
 
@@ -40,7 +41,7 @@ def vllm_version() -> str:
 def check_version() -> None:
     """Raise IntervError E501 for a vLLM whose internals this version was not tried on."""
     version = vllm_version()
-    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if not OLDEST <= numbers <= NEWEST:
         low, high = (".".join(map(str, v)) for v in (OLDEST, NEWEST))
         raise IntervError(

@@ -62,8 +62,7 @@ def options_of(additional: Any) -> Mapping[str, Any] | None:
     if not isinstance(additional, Mapping) or KEY not in additional:
         return None
     options: Mapping[str, Any] = additional[KEY]
-    unknown = sorted(set(options) - set(_OPTIONS)) if isinstance(options, Mapping) else ["?"]
-    if unknown or not options.get("files"):
+    if not _is_understood(options):
         raise IntervError(
             "E502",
             f"additional_config['{KEY}'] is not understood",
@@ -71,9 +70,17 @@ def options_of(additional: Any) -> Mapping[str, Any] | None:
             helps=[f"use {{'{KEY}': {{'files': ['calm.interv']}}}}, or --intervention FILE"],
         )
     slots = options.get("slots", DEFAULT_SLOTS)
-    if not isinstance(slots, int) or slots < 1:
+    if not isinstance(slots, int) or isinstance(slots, bool) or slots < 1:
         raise IntervError("E502", f"the number of slots must be at least 1, not {slots!r}")
     return options
+
+
+def _is_understood(options: Any) -> bool:
+    if not isinstance(options, Mapping) or set(options) - set(_OPTIONS):
+        return False
+    # One path as a text would be taken for a list of letters.
+    files = options.get("files")
+    return bool(files) and isinstance(files, list | tuple)
 
 
 def compile_for(config: compat.VllmConfig, documents: Sequence[Document]) -> Bundle:

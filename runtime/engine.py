@@ -17,8 +17,9 @@ from interv.codegen.bundle import Bundle
 from interv.codegen.kernels.registry import FORMS, SiteUpdate, runnable
 from interv.codegen.tables import SiteTensors, signed, site_tensors, write_slot
 from interv.errors import IntervError
+from interv.passes.find_sites import FoundSites
 from interv.passes.select import Tokens, select
-from interv.sites import Site
+from interv.sites import SITES, Site
 from interv.spec import Everything
 
 
@@ -124,18 +125,21 @@ class Engine:
         owned = [t.site for t in self.bundle.sites if t.site.layer in layers]
         lost = [site for site in owned if str(site) not in self.reached]
         if lost:
-            raise unreached(self.bundle, lost, {})
+            raise unreached(self.bundle, lost)
 
 
-def unreached(bundle: Bundle, lost: Sequence[Site], reasons: dict[Site, str]) -> IntervError:
-    """Return the error for sites that the model's graph does not have."""
+def unreached(bundle: Bundle, lost: Sequence[Site], found: FoundSites | None = None) -> IntervError:
+    """Return the error for sites that the model's graph, where one was seen, does not have."""
     names = ", ".join(str(site) for site in lost[:4]) + (" …" if len(lost) > 4 else "")
     where = bundle.where.get(lost[0], ())
     more = f" and {len(where) - 2} more" if len(where) > 2 else ""
     notes = [f"{lost[0]} is declared at {', '.join(where[:2])}{more}"] if where else []
-    notes += sorted({reasons[site] for site in lost if site in reasons})
-    here = sorted({s.name for s in (t.site for t in bundle.sites)} - {s.name for s in lost})
-    if not any(site in reasons for site in lost):
+    helps = []
+    if found is None:
         notes.append("no compiled graph of this model holds these blocks")
-    helps = [f"sites that were found: {', '.join(here)}"] if here else []
+    else:
+        notes += sorted({found.missing[site] for site in lost})
+        block = lost[0].layer
+        here = [name for name in SITES if Site(name, block) in found.points]
+        helps.append(f"sites of block {block}: {', '.join(here) or 'none'}")
     return IntervError("E521", f"this model has no site {names}", notes=notes, helps=helps)

@@ -133,6 +133,10 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "interventions are not supported with sequence parallelism yet",
     ),
     "E504": ("an engine would run unedited", "no program would apply to any request"),
+    "E505": (
+        "a request asks for a program of its own",
+        "a program per request is not supported yet",
+    ),
     "E510": (
         "the CPU kernel cannot be built",
         "no C compiler was found to build the CPU form of the update",
@@ -179,6 +183,13 @@ def _lines(found: list[Use]) -> Iterator[str]:
             yield f"| {code} | {meaning} | {example} | {where} |"
 
 
+def main(root: Path) -> None:
+    """Write the page of the repository at `root`; exit where a code has no meaning yet."""
+    found = uses(root)
+    if new := sorted({use.code for use in found} - set(MEANINGS)):
+        sys.exit(f"give {', '.join(new)} a meaning and an example in scripts/errors_table.py")
+    (root / PAGE).write_text(page(found), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    (Path.cwd() / PAGE).write_text(page(uses(Path.cwd())), encoding="utf-8")
-    sys.stdout.write(f"{PAGE}: written\n")
+    main(Path.cwd())

@@ -43,7 +43,7 @@ def program(kind: str, site: str, layer: int, name: str = "") -> Program:
     """Return the program of a kind at one site."""
     at = SiteRef(name=site, layers=(layer,))
     steer: Statement = Steer(vector="v", at=at, scale=1.0)
-    cap = Cap(vector="w", at=at, low=-0.25, high=0.5)
+    cap = Cap(vector="w", at=at, low=-0.02, high=0.05)
     ablate = Ablate(vector="v", at=at, strength=0.75)
     statements = {"steer": (steer,), "cap": (cap,), "ablate": (ablate,)}
     mixed = (steer, cap, ablate, Steer(vector="w", at=at, scale=-0.5), cap)
@@ -57,7 +57,7 @@ def edit(kind: str, directions: Directions) -> Edit:
     def cap(h: torch.Tensor) -> torch.Tensor:
         unit = w / w.norm()
         p = (h @ unit)[..., None]
-        return h + (p.clamp(-0.25, 0.5) - p) * unit
+        return h + (p.clamp(-0.02, 0.05) - p) * unit
 
     def ablate(h: torch.Tensor) -> torch.Tensor:
         unit = v / v.norm()

@@ -68,4 +68,5 @@ def test_a_parallel_block_has_no_post_attn(tmp_path: Path) -> None:
         "error[E521]: this model has no site post_attn[2]\n"
         f"  = post_attn[2] is declared at {path}:programs.0.statements.0\n"
         "  = its attention and its MLP read the same input, side by side\n"
+        "  = sites of block 2: pre_attn, post_block\n"
     ) in str(failed.value)

@@ -36,10 +36,10 @@ vector v = "v.safetensors"
 vector w = "w.safetensors"
 program mixed {
   steer  v at post_block[15]
-  cap    w at post_block[15] in [-0.25, 0.5]
+  cap    w at post_block[15] in [-0.02, 0.05]
   ablate v at post_block[15] strength 0.75
   steer  w at post_block[15] scale -0.5
-  cap    w at post_block[15] in [-0.25, 0.5]
+  cap    w at post_block[15] in [-0.02, 0.05]
 }
 default mixed
 """

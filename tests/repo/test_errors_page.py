@@ -14,7 +14,7 @@ FOUND = uses(ROOT)
 
 
 def test_the_page_is_current() -> None:
-    """Run `python scripts/errors_table.py` where this fails."""
+    """Where this fails, run `python scripts/errors_table.py`, which may ask for a new meaning."""
     assert (ROOT / PAGE).read_text(encoding="utf-8") == page(FOUND)
 
 

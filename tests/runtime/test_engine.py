@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.fx import Graph
 
 from interv.codegen.tables import signed
 from interv.errors import IntervError
-from interv.runtime.engine import Step
+from interv.passes.find_sites import FoundSites, SplicePoint
+from interv.runtime.engine import Step, unreached
 from interv.selectors import holds
 from interv.sites import Site
 from interv.spec import At, Everything, InPhase, Selector, Slice, Token
@@ -134,17 +136,16 @@ def test_verify_passes_when_every_owned_site_was_reached() -> None:
     one.verify(range(4))
 
 
-def test_verify_names_the_sites_that_were_not_reached() -> None:
-    one = engine()
-    one.note_spliced([SITES[1]], {Site("pre_attn", 0): "two values cross here"})
-    one.reached.add("post_block[2]")
-    with pytest.raises(IntervError) as caught:
-        one.verify(range(4))
-    assert str(caught.value) == (
+def test_a_site_that_a_graph_lacks_is_named_with_the_reason() -> None:
+    missing = {SITES[0]: "two values cross here", Site("post_attn", 3): "not asked for"}
+    node = Graph().placeholder("stream")
+    here = [Site("post_block", 0), Site("post_block", 2)]
+    points = {site: SplicePoint(site, node, None, node) for site in here}
+    assert str(unreached(bundle(), [SITES[0]], FoundSites(points, missing))) == (
         "error[E521]: this model has no site pre_attn[0]\n"
         "  = pre_attn[0] is declared at calm.interv:4, calm.interv:5 and 1 more\n"
         "  = two values cross here\n"
-        "  = sites that were found: post_block"
+        "  = sites of block 0: post_block"
     )
 
 

