@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model folder; default: the demo's model")
     parser.add_argument("--out", type=Path, default=HERE / "vectors")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     model_path = options.model or demo_model_path()
     # One thread, so that sums are always taken in the same order.
     torch.set_num_threads(1)
@@ -46,8 +47,9 @@ def main() -> None:
     for name, file in FILES.items():
         pairs = json.loads((HERE / "prompts" / f"{name}.json").read_text("utf-8"))["pairs"]
         bank = contrast(model, tokenizer, pairs)
-        save_vectors(options.out / file, fit(bank, file), MODEL_NAME)
-        print(f"{options.out / file}: {len(bank)} blocks")
+        kept = fit(bank, file)
+        save_vectors(options.out / file, kept, MODEL_NAME)
+        print(f"{options.out / file}: blocks {min(kept)} to {max(kept)}")
 
 
 def contrast(model: Any, tokenizer: Any, pairs: list[list[str]]) -> npt.NDArray[np.float32]:

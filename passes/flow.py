@@ -89,6 +89,7 @@ class Flow:
         self.nodes: tuple[Node, ...] = tuple(graph.nodes)
         self.order = {node: index for index, node in enumerate(self.nodes)}
         self.hidden_size = hidden_size
+        self._overwritten = {v for n in self.nodes if is_fused_sum(n) for v in written(n)}
 
     def is_stream_shaped(self, node: Node) -> bool:
         """Say whether a node's value is `[…, T, H]` with a symbolic number of tokens."""
@@ -114,9 +115,12 @@ class Flow:
         return self.nodes[min(uses)]
 
     def chain(self, node: Node) -> tuple[Node, ...]:
-        """Return `node` and what it hands on unchanged, back to the value that was computed."""
+        """Return `node` and what it hands on unchanged, back to the value that was computed.
+
+        A copy that is overwritten later is a value of its own.
+        """
         out = [node]
-        while is_identity(out[-1]):
+        while is_identity(out[-1]) and out[-1] not in self._overwritten:
             source = out[-1].args[0]
             if not isinstance(source, Node) or not self.is_stream_shaped(source):
                 break

@@ -17,6 +17,7 @@ from typing import Any
 from torch.fx import Graph, Node
 
 from interv.passes.find_sites import SplicePoint
+from interv.passes.flow import is_identity
 
 
 def splice(graph: Graph, points: Sequence[SplicePoint], update: Any) -> None:
@@ -27,14 +28,25 @@ def splice(graph: Graph, points: Sequence[SplicePoint], update: Any) -> None:
     """
     own: dict[Node, Node] = {}
     for point in points:
-        hidden = point.hidden
-        if hidden.op == "placeholder":
-            hidden = own.get(hidden) or _copy(graph, point)
-            own[point.hidden] = hidden
+        same = _same(point.hidden)
+        hidden = own.get(point.hidden, point.hidden)
+        if same[-1].op == "placeholder" and point.hidden not in own:
+            hidden = _copy(graph, point)
+        # A later site may name what the stream was cast or copied from: it means the edited value.
+        own |= dict.fromkeys(same, hidden)
+        residual = own.get(point.residual, point.residual) if point.residual else None
         with graph.inserting_before(point.before):
-            node = graph.call_function(update, (hidden, point.residual, str(point.site)))
+            node = graph.call_function(update, (hidden, residual, str(point.site)))
         node.meta["nn_module_stack"] = point.before.meta.get("nn_module_stack")
         node.meta["example_value"] = None
+
+
+def _same(node: Node) -> list[Node]:
+    """Return a value and what it was cast, copied or viewed from, back to where it was made."""
+    out = [node]
+    while is_identity(out[-1]) and isinstance(source := out[-1].args[0], Node):
+        out.append(source)
+    return out
 
 
 def _copy(graph: Graph, point: SplicePoint) -> Node:

@@ -85,6 +85,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "'calm.gguf': a GGUF control vector cannot hold layer 0",
     ),
     "E231": ("a file would be overwritten", "'calm.gguf' exists already"),
+    "E232": ("a file cannot be written", "'out/calm.gguf' cannot be written"),
     "E240": (
         "a layer is outside the model",
         "'smollm2-135m' has no layer 30: it has 30 blocks",

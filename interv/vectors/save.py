@@ -21,8 +21,8 @@ def save_vectors(path: Path, vectors: Directions | Mapping[int, Vector], hint: s
 
     Safetensors holds both, as `layer.N` or as `direction`, in the arrays' own float type. GGUF
     holds banks in float32, without layer 0. `hint` names the model. The file appears whole or
-    not at all. Raises E221 for a suffix that cannot be written and E230 for what the format
-    cannot hold.
+    not at all. Raises E221 for a suffix that cannot be written, E230 for what the format cannot
+    hold and E232 where the folder does not take the file.
     """
     if path.suffix not in WRITABLE:
         raise IntervError(
@@ -35,14 +35,18 @@ def save_vectors(path: Path, vectors: Directions | Mapping[int, Vector], hint: s
     bank = vectors.by_layer if isinstance(vectors, Directions) else vectors
     if isinstance(vectors, Directions):
         hint = hint or vectors.hint
+    if path.suffix == ".gguf":
+        _check_gguf(path, bank, single)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if path.suffix == ".gguf":
-            _check_gguf(path, bank, single)
             gguf_file.write(part, bank, hint)
         else:
             safetensors_file.write(part, _named(bank, single), hint)
         os.replace(part, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise IntervError("E232", f"'{path}' cannot be written", notes=(reason,)) from error
     finally:
         part.unlink(missing_ok=True)
 

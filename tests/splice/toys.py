@@ -145,6 +145,20 @@ class FromEmbeddings(Model):
         return self.run(ids) * scale
 
 
+class FromView(FromEmbeddings):
+    """Take the stream as an input of another shape, whose memory the view shares."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids.view(-1, H))
+
+
+class FromCast(Model):
+    """Make the stream in a wider dtype than it is carried in."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.run(torch.sin(self.embed(ids).to(torch.float64)).to(torch.float32))
+
+
 class SkipModel(Model):
     """Carry a second tensor of the stream's shape past every block."""
 

@@ -319,6 +319,16 @@ def test_pt_is_not_written(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["a.gguf", "a.safetensors"])
+def test_a_folder_that_is_not_there_is_not_written_to(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "nowhere" / name
+    with pytest.raises(IntervError) as caught:
+        save_vectors(path, {1: ONES})
+    assert str(caught.value) == lines(
+        f"error[E232]: '{path}' cannot be written", "No such file or directory"
+    )
+
+
 def _gguf_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "a.gguf"
