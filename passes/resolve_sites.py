@@ -171,4 +171,5 @@ def _vector_complaints(
 
 
 def _hint(vector: Vector) -> list[str]:
-    return [vector.directions.hint] if vector.directions.hint else []
+    made_for = vector.directions.hint
+    return [f"the file was made for {made_for}"] if made_for else []

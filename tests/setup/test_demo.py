@@ -54,9 +54,9 @@ def test_narrow_terminals_show_prompts_one_after_the_other(width: int) -> None:
 
 def test_programs_are_shown_as_they_are_written() -> None:
     assert program_text(EXAMPLES / "bureaucrat.interv") == (
-        "steer formal at post_block[10..20] scale 0.07\n"
-        "cap joy at post_block[10..20] in [, -10]\n"
-        "ablate sea at post_block[10..20]\n"
+        "steer formal at post_block[12..20] scale 0.06\n"
+        "cap joy at post_block[12..20] in [, 0]\n"
+        "ablate sea at post_block[12..20]\n"
         "conflict sequential"
     )
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
-import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from interv.errors import IntervError, Source, Span
@@ -327,70 +322,3 @@ def test_a_folder_that_is_not_there_is_not_written_to(tmp_path: Path, name: str)
     assert str(caught.value) == lines(
         f"error[E232]: '{path}' cannot be written", "No such file or directory"
     )
-
-
-def _gguf_bytes() -> bytes:
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "a.gguf"
-        save_vectors(path, {i: np.arange(1, 7, dtype=np.float32) for i in (1, 2)}, "tiny")
-        return path.read_bytes()
-
-
-def _safetensors_bytes() -> bytes:
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "a.safetensors"
-        save_vectors(path, {i: np.arange(1, 7, dtype=np.float32) for i in (1, 2)}, "tiny")
-        return path.read_bytes()
-
-
-def _pt_bytes() -> bytes:
-    buffer = io.BytesIO()
-    torch.save({i: torch.arange(1.0, 7.0) for i in (1, 2)}, buffer)
-    return buffer.getvalue()
-
-
-FORMATS: dict[str, Callable[[], bytes]] = {
-    "a.gguf": _gguf_bytes,
-    "a.safetensors": _safetensors_bytes,
-    "a.pt": _pt_bytes,
-}
-
-
-# The last tensor of 24 bytes is filled up to GGUF's alignment of 32; nothing reads that.
-GGUF_PADDING = 8
-
-
-@pytest.mark.parametrize("name", FORMATS)
-@settings(deadline=None, max_examples=150)
-@given(data=st.data())
-def test_cut_files_are_refused(name: str, data: st.DataObject) -> None:
-    whole = FORMATS[name]()
-    cut = data.draw(st.integers(0, len(whole) - 1))
-    with tempfile.TemporaryDirectory() as place:
-        (Path(place) / name).write_bytes(whole[:cut])
-        if name == "a.gguf" and cut >= len(whole) - GGUF_PADDING:
-            assert load_vector(VectorDecl(name="v", path=name), Path(place)).layers == (1, 2)
-        else:
-            assert refused(Path(place), name).startswith("error[E222]")
-
-
-@pytest.mark.parametrize("name", FORMATS)
-@settings(deadline=None, max_examples=250)
-@given(data=st.data())
-def test_changed_bytes_end_in_directions_or_an_error(name: str, data: st.DataObject) -> None:
-    """No other exception, no crash: what cannot be read says so in our words."""
-    broken = bytearray(FORMATS[name]())
-    for _ in range(data.draw(st.integers(1, 6))):
-        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
-    with tempfile.TemporaryDirectory() as place:
-        (Path(place) / name).write_bytes(broken)
-        outcome = _outcome(Path(place), name)
-    assert outcome in {"directions", *(f"E22{i}" for i in range(2, 9))}
-
-
-def _outcome(folder: Path, name: str) -> str:
-    try:
-        got = load_vector(VectorDecl(name="v", path=name), folder)
-    except IntervError as error:
-        return error.code
-    return "directions" if got.width > 0 and len(got.digest) == 64 else "nothing"

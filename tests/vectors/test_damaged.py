@@ -1,0 +1,85 @@
+"""Cut and damaged vector files end in our own errors, whatever was hit."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interv.errors import IntervError
+from interv.spec import VectorDecl
+from interv.vectors import load_vector, save_vectors
+
+
+def _gguf_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "a.gguf"
+        save_vectors(path, {i: np.arange(1, 7, dtype=np.float32) for i in (1, 2)}, "tiny")
+        return path.read_bytes()
+
+
+def _safetensors_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "a.safetensors"
+        save_vectors(path, {i: np.arange(1, 7, dtype=np.float32) for i in (1, 2)}, "tiny")
+        return path.read_bytes()
+
+
+def _pt_bytes() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({i: torch.arange(1.0, 7.0) for i in (1, 2)}, buffer)
+    return buffer.getvalue()
+
+
+FORMATS: dict[str, Callable[[], bytes]] = {
+    "a.gguf": _gguf_bytes,
+    "a.safetensors": _safetensors_bytes,
+    "a.pt": _pt_bytes,
+}
+
+
+# The last tensor of 24 bytes is filled up to GGUF's alignment of 32; nothing reads that.
+GGUF_PADDING = 8
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_cut_files_are_refused(name: str, data: st.DataObject) -> None:
+    whole = FORMATS[name]()
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / name).write_bytes(whole[:cut])
+        if name == "a.gguf" and cut >= len(whole) - GGUF_PADDING:
+            assert load_vector(VectorDecl(name="v", path=name), Path(place)).layers == (1, 2)
+        else:
+            assert _outcome(Path(place), name) == "E222"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(deadline=None, max_examples=250)
+@given(data=st.data())
+def test_changed_bytes_end_in_directions_or_an_error(name: str, data: st.DataObject) -> None:
+    """No other exception, no crash: what cannot be read says so in our words."""
+    broken = bytearray(FORMATS[name]())
+    for _ in range(data.draw(st.integers(1, 6))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / name).write_bytes(broken)
+        outcome = _outcome(Path(place), name)
+    assert outcome in {"directions", *(f"E22{i}" for i in range(2, 9))}
+
+
+def _outcome(folder: Path, name: str) -> str:
+    try:
+        got = load_vector(VectorDecl(name="v", path=name), folder)
+    except IntervError as error:
+        return error.code
+    return "directions" if got.width > 0 and len(got.digest) == 64 else "nothing"
