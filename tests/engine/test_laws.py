@@ -19,10 +19,12 @@ PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [100, 200, 300, 400], [17] * 40]
 EVERYWHERE = SiteRef(name="post_block", layers=("*",))
 IDLE = {
     # What the compiler can prove idle leaves no trace in the graph …
-    "scale_0": Steer(vector="v", at=EVERYWHERE, scale=0.0),
-    "strength_0": Ablate(vector="v", at=EVERYWHERE, strength=0.0),
+    "dropped": (
+        Steer(vector="v", at=EVERYWHERE, scale=0.0),
+        Ablate(vector="v", at=EVERYWHERE, strength=0.0),
+    ),
     # … what only the numbers can say is spliced, runs, and writes nothing.
-    "wide_bounds": Cap(vector="w", at=EVERYWHERE, low=-1e9, high=1e9),
+    "wide_bounds": (Cap(vector="w", at=EVERYWHERE, low=-1e9, high=1e9),),
 }
 
 
@@ -42,10 +44,9 @@ def test_idle_equals_stock_bit_for_bit(llama: Path, flavour: str, dtype: str) ->
     with EngineHost(flavour, llama, dtype=dtype) as installed:
         assert installed.generate(PROMPTS) == expected
         assert not installed.call("facts")["patched"]
-    for name, statement in IDLE.items():
-        spec = Spec(
-            vectors=VECTORS, programs=(Program(name="p", statements=(statement,)),), default="p"
-        )
+    for name, statements in IDLE.items():
+        one = Program(name="p", statements=statements)
+        spec = Spec(vectors=VECTORS, programs=(one,), default="p")
         path = save_document(spec, llama.parent, f"{name}.json")
         with EngineHost(flavour, llama, files=[path], dtype=dtype) as idle:
             assert idle.generate(PROMPTS) == expected, name
