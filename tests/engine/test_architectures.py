@@ -39,7 +39,7 @@ def model(
     return request.param, folder
 
 
-@pytest.mark.parametrize("flavour", ["traced", "B"])
+@pytest.mark.parametrize("flavour", ["traced", pytest.param("B", marks=pytest.mark.slow)])
 def test_every_kind_at_every_site_equals_the_oracle(model: tuple[str, Path], flavour: str) -> None:
     name, folder = model
     programs = [program(k, s, LAYER[k]) for s in sites(name) for k in KINDS]

@@ -35,8 +35,18 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model("llama", folder)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("flavour", ["inductor", "B"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("flavour", "dtype"),
+    [
+        ("inductor", "bfloat16"),
+        ("B", "float32"),
+        pytest.param("inductor", "float32", marks=SLOW),
+        pytest.param("B", "bfloat16", marks=SLOW),
+    ],
+)
 def test_idle_equals_stock_bit_for_bit(llama: Path, flavour: str, dtype: str) -> None:
     with EngineHost(flavour, llama, plugins=False, dtype=dtype) as stock:
         expected = stock.generate(PROMPTS)
