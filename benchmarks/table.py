@@ -23,13 +23,14 @@ def markdown(path: Path = RESULTS) -> str:
         spread = f"{low:+.1%} … {high:+.1%}"
         lines.append(f"| {row['case']} | {row['median']:+.1%} | {spread} | ≤ {target:g} % |")
     machine, work = results["machine"], results["arguments"]
-    rounds = work["rounds"] * work["instances"]
+    rounds, engines = work["rounds"] * work["instances"], work["instances"]
+    count = "one engine" if engines == 1 else f"{engines} engines"
     lines += [
         "",
         f"{work['model']}, {work['dtype']}, {work['batch']} requests × {work['tokens']} tokens;",
         f"{machine['cores']} cores of {machine['cpu']}, vLLM {machine['vllm']},",
-        f"torch {machine['torch']}; medians of {rounds} paired rounds over {work['instances']}",
-        f"engines of each case, {machine['when']}. Again: `make bench`.",
+        f"torch {machine['torch']}; medians of {rounds} paired rounds with {count}",
+        f"of each case, {machine['when']}. Again: `make bench`.",
     ]
     return "\n".join(lines)
 
