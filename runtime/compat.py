@@ -79,6 +79,16 @@ def sampling_params_class() -> Any:
     return SamplingParams
 
 
+def bad_request(message: str) -> Exception:
+    """Return the exception that vLLM answers with HTTP 400 (older ones: a ValueError)."""
+    try:
+        from vllm.exceptions import VLLMValidationError
+    except ImportError:
+        return ValueError(message)
+    made: Exception = VLLMValidationError(message)
+    return made
+
+
 def is_compiled(config: VllmConfig) -> bool:
     """Say whether vLLM will trace the model into a graph."""
     from vllm.config import CompilationMode

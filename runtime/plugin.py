@@ -113,8 +113,7 @@ def _verify(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
             notes=[f"the request asks for {asked!r}", "every request gets the default program"],
             helps=["leave 'intervention' out of the request"],
         )
-        # vLLM answers a ValueError with HTTP 400.
-        raise ValueError(str(error))
+        raise compat.bad_request(str(error))
     return original(self, *args, **kwargs)
 
 
