@@ -10,6 +10,9 @@ STAMP  := $(VENV)/.installed-$(EXTRA)
 SHIM   := scripts/vllm-cpu-shim
 PYTHON ?= $(shell sh scripts/find-python.sh)
 
+# Two files of tests at a time: an engine needs about 3 GiB, and one core while it starts.
+PARALLEL := -n 2 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help setup model demo test test-slow lint format typecheck bench clean
 
@@ -29,7 +32,7 @@ demo: setup ## Show a real model unedited and under each example program
 	@$(BIN)/interv demo $(ARGS)
 
 test: model ## Run the tests
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 test-slow: model ## Run the wide matrix (long)
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -23,17 +23,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.cases import CASES, Case, document
+from benchmarks.cases import RUNS, Case, document
 
 RESULTS = Path(__file__).parent / "results"
 
 
 class Engine:
-    """A case's engine and the seconds of its rounds."""
+    """An engine of a process of its own."""
 
-    def __init__(self, case: Case, job: dict[str, Any], folder: Path, layers: int, size: int):
-        self.case, self.seconds = case, list[float]()
-        files = [str(path) for path in document(case, layers, size, folder)]
+    def __init__(self, name: str, job: dict[str, Any], folder: Path, layers: int, size: int):
+        self.name = name
+        files = [str(path) for path in document(name, layers, size, folder)]
         reading, writing = os.pipe()
         self._replies = os.fdopen(reading)
         env = os.environ | {
@@ -41,9 +41,9 @@ class Engine:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_LOGGING_LEVEL": "ERROR",
         }
-        if not case.plugins:
+        if name == "stock":
             env["VLLM_PLUGINS"] = "none"
-        self._log = (folder / f"{case.name}.log").open("wb")
+        self._log = (folder / f"{name}.log").open("ab")
         self._child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.engine", str(writing)],
             stdin=subprocess.PIPE,
@@ -66,9 +66,9 @@ class Engine:
         reply: dict[str, Any] = json.loads(line)
         return reply
 
-    def round(self) -> float:
+    def round(self, asked: list[str | None]) -> float:
         """Run one batch and return its seconds."""
-        return float(self._ask({})["seconds"])
+        return float(self._ask({"asked": asked})["seconds"])
 
     def close(self) -> None:
         """End the engine's process."""
@@ -85,7 +85,8 @@ def main() -> None:
 
     model = args.model or _demo_model()
     facts = model_facts(model)
-    cases = [case for case in CASES if args.case in (None, case.name) or case.name == "stock"]
+    cases = [case for case in RUNS[args.run] if args.case in (None, case.name, case.engine)]
+    cases = [case for case in RUNS[args.run] if case.name == "stock" or case in cases]
     options = {"dtype": args.dtype, "max_model_len": 512, "max_num_seqs": args.batch}
     job = {
         "model": model,
@@ -94,30 +95,33 @@ def main() -> None:
         "prompt": args.prompt,
         "batch": args.batch,
     }
+    names = [*dict.fromkeys(case.engine for case in cases)]
     engines: list[Engine] = []
+    seconds: dict[Case, list[float]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as bar:
         try:
-            starting = bar.add_task("starting engines", total=len(cases) * args.instances)
-            for case in cases * args.instances:
-                engines.append(Engine(case, job, Path(folder), facts.num_layers, facts.hidden_size))
+            starting = bar.add_task("starting engines", total=len(names) * args.instances)
+            for name in names * args.instances:
+                engines.append(Engine(name, job, Path(folder), facts.num_layers, facts.hidden_size))
                 bar.advance(starting)
-            _measure(engines, args.rounds, bar)
+            _measure(engines, seconds, args, bar)
         finally:
             for engine in engines:
                 engine.close()
-    _report(engines, args, model)
+    _report(seconds, args, model)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--model", help="folder of the model (default: the demo's)")
+    parser.add_argument("--run", choices=RUNS, default="edits", help="which cases to measure")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--prompt", type=int, default=16, help="tokens of each prompt")
     parser.add_argument("--tokens", type=int, default=32, help="tokens generated a request")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--instances", type=int, default=2, help="engines of each case")
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--case", help="measure this case alone against stock")
+    parser.add_argument("--case", help="measure this case or engine alone against stock")
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json")
     return parser.parse_args()
 
@@ -128,33 +132,45 @@ def _demo_model() -> str:
     return str(demo_model_path())
 
 
-def _measure(engines: list[Engine], rounds: int, bar: Progress) -> None:
-    """Run every engine once a round, in an order that turns, after one round to warm up."""
-    task = bar.add_task("measuring", total=(rounds + 1) * len(engines))
-    for number in range(rounds + 1):
-        turn = number % len(engines)
-        for engine in engines[turn:] + engines[:turn]:
-            seconds = engine.round()
-            if number:
-                engine.seconds.append(seconds)
+def _measure(
+    engines: list[Engine],
+    seconds: dict[Case, list[float]],
+    args: argparse.Namespace,
+    bar: Progress,
+) -> None:
+    """Run every case on every engine of its kind once a round, in an order that turns."""
+    count = len(engines) // args.instances
+    # Instances one after the other, so that a case stands next to the stock of its own instance.
+    turns = [
+        (case, engine)
+        for start in range(0, len(engines), count)
+        for case in seconds
+        for engine in engines[start : start + count]
+        if engine.name == case.engine
+    ]
+    task = bar.add_task("measuring", total=(args.rounds + 1) * len(turns))
+    for number in range(args.rounds + 1):
+        turn = number % len(turns)
+        took: dict[Case, list[float]] = {}
+        for case, engine in turns[turn:] + turns[:turn]:
+            took.setdefault(case, []).append(engine.round(case.asked(args.batch)))
             bar.advance(task)
+        # The first round warms up.
+        for case, own in took.items() if number else ():
+            seconds[case] += own
 
 
-def _report(engines: list[Engine], args: argparse.Namespace, model: str) -> None:
-    # Where a process lies in memory shifts its speed for good, so instances are pooled.
-    pooled: dict[Case, list[float]] = {}
-    for engine in engines:
-        pooled.setdefault(engine.case, []).extend(engine.seconds)
-    stock = engines[0].case
+def _report(seconds: dict[Case, list[float]], args: argparse.Namespace, model: str) -> None:
+    stock = next(iter(seconds))
     tokens = args.batch * args.tokens
     table = Table(title=f"{args.batch} requests × {args.tokens} tokens, {args.dtype}")
     for name in ("case", "tok/s", "against stock", "quartiles", "target"):
         table.add_column(name, justify="left" if name == "case" else "right")
     rows = []
-    for case, seconds in pooled.items():
-        ratios = [own / base - 1 for own, base in zip(seconds, pooled[stock], strict=True)]
+    for case, took in seconds.items():
+        ratios = [own / base - 1 for own, base in zip(took, seconds[stock], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        speed = tokens / statistics.median(seconds)
+        speed = tokens / statistics.median(took)
         target = f"≤ {case.target} %" if case.target is not None else ""
         spread = f"{low:+.1%} … {high:+.1%}"
         table.add_row(case.name, f"{speed:.0f}", f"{middle:+.1%}", spread, target)

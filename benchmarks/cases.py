@@ -1,4 +1,4 @@
-"""What is measured: each case is a document, or none for stock vLLM with the plugin installed."""
+"""What is measured: an engine, and what its requests ask for."""
 
 from __future__ import annotations
 
@@ -9,17 +9,29 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from interv.spec import Ablate, At, Cap, Program, SiteRef, Spec, Statement, Steer, VectorDecl
+from interv.spec import Ablate, Cap, Program, SiteRef, Spec, Statement, Steer, VectorDecl
 
 
 @dataclass(frozen=True)
 class Case:
-    """One engine to measure; `target` is the slowdown to stay within, in percent."""
+    """One column of a run; cases of one `engine` take turns on the same engine.
+
+    `target` is the slowdown to stay within, in percent; `configurations` how many different ones
+    the batch has, None where the requests say nothing.
+    """
 
     name: str
     target: float | None
-    statements: Callable[[int], tuple[Statement, ...]] | None
-    plugins: bool = True
+    engine: str
+    configurations: int | None = None
+
+    def asked(self, batch: int) -> list[str | None]:
+        """Return what each request of a batch asks for."""
+        if self.configurations is None:
+            return [None] * batch
+        if self.configurations == 0:
+            return ["off"] * batch
+        return [f"p*{1 + i % self.configurations / 1024}" for i in range(batch)]
 
 
 def _at(*layers: int) -> SiteRef:
@@ -35,24 +47,35 @@ def _three(layers: int) -> tuple[Statement, ...]:
     )
 
 
-def _never(layers: int) -> tuple[Statement, ...]:
-    """Return the same edits for tokens that no answer of the benchmark is long enough to have."""
-    late = At(phase="generated", index=100_000)
-    return tuple(one.model_copy(update={"when": late}) for one in _three(layers))
+# What each engine serves; stock is without even the plugin.
+ENGINES: dict[str, Callable[[int], tuple[Statement, ...]] | None] = {
+    "stock": None,
+    "plugin": None,
+    "one": lambda layers: (Steer(vector="v", at=_at(layers // 2), scale=0.1),),
+    "three": _three,
+}
+RUNS = {
+    "edits": (
+        Case("stock", None, "stock"),
+        Case("plugin installed, no intervention", 0.2, "plugin"),
+        Case("armed, no request uses it", 0.5, "three", 0),
+        Case("one op, one layer", 1.0, "one"),
+        Case("3 ops of mixed kinds, every layer", 3.0, "three"),
+    ),
+    "configurations": (
+        Case("stock", None, "stock"),
+        *(
+            Case(f"{n} configuration{'s' * (n != 1)} in the batch", 3.0, "three", n)
+            for n in (0, 1, 16, 64, 256)
+        ),
+    ),
+}
 
 
-CASES = (
-    Case("stock", None, None, plugins=False),
-    Case("plugin installed, no intervention", 0.2, None),
-    Case("one op, one layer", 1.0, lambda n: (Steer(vector="v", at=_at(n // 2), scale=0.1),)),
-    Case("3 ops of mixed kinds, every layer", 3.0, _three),
-    Case("armed, no token selected", 0.5, _never),
-)
-
-
-def document(case: Case, layers: int, hidden_size: int, folder: Path) -> list[Path]:
-    """Write a case's document and vectors; return the files to serve it with."""
-    if case.statements is None:
+def document(engine: str, layers: int, hidden_size: int, folder: Path) -> list[Path]:
+    """Write an engine's document and vectors; return the files to serve it with."""
+    statements = ENGINES[engine]
+    if statements is None:
         return []
     rng = np.random.default_rng(0)
     for name in ("v", "w"):
@@ -61,9 +84,9 @@ def document(case: Case, layers: int, hidden_size: int, folder: Path) -> list[Pa
         )
     spec = Spec(
         vectors=tuple(VectorDecl(name=n, path=f"{n}.safetensors") for n in ("v", "w")),
-        programs=(Program(name="p", statements=case.statements(layers)),),
+        programs=(Program(name="p", statements=statements(layers)),),
         default="p",
     )
-    path = folder / f"{case.name.replace(' ', '_').replace(',', '')}.json"
+    path = folder / f"{engine}.json"
     path.write_text(spec.model_dump_json())
     return [path]

@@ -9,13 +9,14 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 
 def main() -> None:
     """Make the engine, then run one batch whenever asked."""
     job = json.loads(sys.stdin.readline())
     replies = os.fdopen(int(sys.argv[1]), "w", buffering=1)
-    from vllm import LLM, SamplingParams
+    from vllm import LLM
 
     options = dict(job["options"])
     if job["files"]:
@@ -23,18 +24,25 @@ def main() -> None:
 
         options |= engine_args(*job["files"])
     llm = LLM(job["model"], skip_tokenizer_init=True, **options)
-    params = SamplingParams(
-        max_tokens=job["tokens"], temperature=0, ignore_eos=True, detokenize=False
-    )
     prompts = [
         {"prompt_token_ids": [(7 * i + j) % 1000 + 5 for j in range(job["prompt"])]}
         for i in range(job["batch"])
     ]
     print(json.dumps({"ready": True}), file=replies)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        params = [_params(job["tokens"], one) for one in json.loads(line)["asked"]]
         begin = time.perf_counter()
         llm.generate(prompts, params, use_tqdm=False)
         print(json.dumps({"seconds": time.perf_counter() - begin}), file=replies)
+
+
+def _params(tokens: int, asked: str | None) -> Any:
+    from vllm import SamplingParams
+
+    extra = None if asked is None else {"intervention": asked}
+    return SamplingParams(
+        max_tokens=tokens, temperature=0, ignore_eos=True, detokenize=False, extra_args=extra
+    )
 
 
 if __name__ == "__main__":

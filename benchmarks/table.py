@@ -1,4 +1,4 @@
-"""`python -m benchmarks.table`: README's table, from the results it was measured in."""
+"""`python -m benchmarks.table`: the tables of the pages, from the results they were measured in."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES
+from benchmarks.cases import RUNS
 
-RESULTS = Path(__file__).parent / "results" / "cpu-smollm2.json"
+RESULTS = Path(__file__).parent / "results"
+# Which page shows which results.
+TABLES = {
+    "README.md": RESULTS / "cpu-smollm2.json",
+    "docs/requests.md": RESULTS / "cpu-smollm2-configurations.json",
+}
 
 
-def markdown(path: Path = RESULTS) -> str:
+def markdown(path: Path) -> str:
     """Return the results as a table, with the machine and the work below it."""
     results: dict[str, Any] = json.loads(path.read_text())
-    targets = {case.name: case.target for case in CASES}
+    run = results["arguments"].get("run", "edits")
+    targets = {case.name: case.target for case in RUNS[run]}
     lines = ["| case | time against stock vLLM | quartiles | target |", "|---|---|---|---|"]
     for row in results["rows"]:
-        if (target := targets[row["case"]]) is None:
+        if (target := targets.get(row["case"])) is None:
             continue
         low, high = row["quartiles"]
         spread = f"{low:+.1%} … {high:+.1%}"
@@ -30,10 +36,15 @@ def markdown(path: Path = RESULTS) -> str:
         f"{work['model']}, {work['dtype']}, {work['batch']} requests × {work['tokens']} tokens;",
         f"{machine['cores']} cores of {machine['cpu']}, vLLM {machine['vllm']},",
         f"torch {machine['torch']}; medians of {rounds} paired rounds with {count}",
-        f"of each case, {machine['when']}. Again: `make bench`.",
+        f"of each case, {machine['when']}. Again: `make bench{_arguments(work)}`.",
     ]
     return "\n".join(lines)
 
 
+def _arguments(work: dict[str, Any]) -> str:
+    return "" if work.get("run", "edits") == "edits" else f' ARGS="--run {work["run"]}"'
+
+
 if __name__ == "__main__":
-    print(markdown())
+    for page, results in TABLES.items():
+        print(f"{page}\n\n{markdown(results)}\n")

@@ -6,27 +6,34 @@ prints the same on any machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from interv.passes.columns import Kind
+from interv.passes.constants import Map
+from interv.passes.plan import MAX_COLUMNS, MOST_GATES
 from interv.sites import Site
-from interv.spec import Selector
+from interv.spec import Conflict, Selector
+
+# What all programs that requests bring along are counted as, and the least columns they have.
+INLINE, INLINE_COLUMNS = "<inline>", 16
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a site's update, for a token whose stream is `h`.
+    """One column of a site's update; its meaning is that of `interv.passes.columns.Form`.
 
-    p = bank[a]·h + Σ (bank[a]·bank[b_i]) c_i over the earlier columns i that `sees` names;
-    c = alpha + beta·p + strength·(clamp(p, low, high) - p), or 0 where `selector` is not set;
-    h gains c·bank[b].
+    `a` and `b` are rows of the site's bank, -1 for none. A `gate` of less than GATES is a column
+    of the same update; from GATES on it is a place in the row of weights that each token has for
+    gates of earlier sites, and `store` is the place that a GATE column writes its weight to. Of a
+    LINEAR column `store` is the number of its map at the site, and `b` a row of zeros.
     """
 
-    a: int  # bank row that is read; -1 where the op reads nothing (p = 0)
-    b: int  # bank row that is written
+    a: int
+    b: int
     alpha: float = 0.0
     beta: float = 0.0
     strength: float = 0.0
@@ -34,6 +41,10 @@ class Column:
     high: float = np.inf
     selector: int = 0  # index into Bundle.selectors
     sees: int = 0  # bit i: this column reads what column i wrote
+    kind: int = 0  # interv.passes.columns.Kind
+    gate: int = -1
+    store: int = -1
+    block: int = 0  # of JOINT columns: how many are solved together
     origin: tuple[str, ...] = ()  # source lines, for the explain
 
 
@@ -44,11 +55,21 @@ class SiteTable:
     site: Site
     bank: npt.NDArray[np.float32]  # [V, H], unique directions
     programs: Mapping[str, tuple[Column, ...]]  # programs without an edit here are absent
+    maps: tuple[Map, ...] = ()  # full linear maps
 
     @property
     def width(self) -> int:
         """Return K, the most columns a program has here."""
         return max(len(columns) for columns in self.programs.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Two programs that one request cannot have together under `conflict error`, and where."""
+
+    site: Site
+    first: str  # source lines
+    second: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,3 +89,34 @@ class Bundle:
     structure: str
     contents: Mapping[str, str]
     where: Mapping[Site, tuple[str, ...]]  # source lines that declare each site, for errors
+    conflict: Conflict = "sequential"  # where programs of one request meet
+    clashes: Mapping[tuple[str, str], Clash] = field(default_factory=dict)  # by names, in order
+    inline: bool = False  # requests may bring programs of their own
+
+    @property
+    def width(self) -> int:
+        """Return K: room for every program at once, as far as a site has columns."""
+        most = (sum(len(columns) for columns in t.programs.values()) for t in self.sites)
+        least = INLINE_COLUMNS if self.inline else 1
+        return min(MAX_COLUMNS, max(least, max(most, default=1)))
+
+    def stores(self, program: str) -> int:
+        """Return how many gates a program has that weigh edits of later sites."""
+        return stores(column for table in self.sites for column in table.programs.get(program, ()))
+
+    @property
+    def gates(self) -> int:
+        """Return G: room for the gates of every program at once, and of an inline one."""
+        wanted = sum(map(self.stores, self.programs)) + (INLINE_COLUMNS if self.inline else 0)
+        return min(MOST_GATES, max(1, wanted))
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Return the names under which edited rows are counted: programs, and inline ones."""
+        return (*self.programs, INLINE) if self.inline else self.programs
+
+
+def stores(columns: Iterable[Column]) -> int:
+    """Return how many weights of gates some columns store."""
+    kept = (column.store + 1 for column in columns if column.kind == Kind.GATE)
+    return max(kept, default=0)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from interv.codegen.bundle import Bundle, Column, SiteTable
+from interv.codegen.bundle import Bundle, Clash, Column, SiteTable
+from interv.passes.columns import Kind
 from interv.passes.plan import PlacedColumn, PlacedSite, Plan
+from interv.selectors import overlap
+from interv.spec import Conflict
 
 # Raised whenever the spliced graph or the meaning of a column changes, so that neither a
 # compiled graph nor cached keys and values of an older version are taken for this one's.
-FORMAT = 1
+FORMAT = 3
 
 
-def emit(plan: Plan, default: str | None) -> Bundle:
-    """Return the bundle of a plan; `default` names the program for requests that say nothing."""
+def emit(
+    plan: Plan, default: str | None, conflict: Conflict = "sequential", inline: bool = False
+) -> Bundle:
+    """Return the bundle of a plan.
+
+    `default` names the program for requests that say nothing, `conflict` says what happens where
+    programs of one request meet, `inline` whether requests may bring programs of their own.
+    """
     return Bundle(
         hidden_size=plan.hidden_size,
         num_layers=plan.num_layers,
@@ -27,7 +38,32 @@ def emit(plan: Plan, default: str | None) -> Bundle:
         structure=structure_digest(plan),
         contents={name: contents_digest(plan, name) for name in plan.conflicts},
         where={placed.site: placed.where for placed in plan.sites},
+        conflict=conflict,
+        clashes=_clashes(plan) if conflict == "error" else {},
+        inline=inline,
     )
+
+
+def _clashes(plan: Plan) -> dict[tuple[str, str], Clash]:
+    """Find the pairs of programs with edits of one site that can apply to one token."""
+    meet = functools.cache(lambda i, j: overlap(plan.selectors[i], plan.selectors[j]))
+    found: dict[tuple[str, str], Clash] = {}
+    for placed in plan.sites:
+        for first, second in itertools.permutations(placed.programs, 2):
+            if (first, second) in found:
+                continue
+            pairs = itertools.product(placed.programs[first], placed.programs[second])
+            for one, other in pairs:
+                gates = Kind.GATE in (one.form.kind, other.form.kind)
+                if not gates and meet(one.selector, other.selector):
+                    lines = [", ".join(_lines(column)) for column in (one, other)]
+                    found[first, second] = Clash(placed.site, *lines)
+                    break
+    return found
+
+
+def _lines(column: PlacedColumn) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(origin.where for origin in column.origins))
 
 
 def structure_digest(plan: Plan) -> str:
@@ -56,7 +92,10 @@ def _contents(column: PlacedColumn, placed: PlacedSite, plan: Plan) -> list[Any]
     # numbered over all programs, and another program must not change this one's digest.
     rows = [None if row < 0 else _row_digest(placed, row) for row in (form.a, form.b)]
     selector = plan.selectors[column.selector].model_dump(mode="json")
-    return [*rows, *(float(one).hex() for one in scalars), form.sees, selector]
+    rest = (form.sees, form.kind, form.block, column.gate)
+    last = column.store if form.map is None else form.map.digest
+    numbers = (float(one).hex() for one in scalars)
+    return [*rows, *numbers, *(int(one) for one in rest), last, selector]
 
 
 def _row_digest(placed: PlacedSite, row: int) -> str:
@@ -72,10 +111,15 @@ def _table(placed: PlacedSite) -> SiteTable:
     programs: Mapping[str, tuple[Column, ...]] = {
         name: tuple(_column(one) for one in columns) for name, columns in placed.programs.items()
     }
-    return SiteTable(placed.site, placed.bank, programs)
+    return SiteTable(placed.site, placed.bank, programs, placed.maps)
 
 
 def _column(placed: PlacedColumn) -> Column:
+    return column(placed, placed.selector, _lines(placed))
+
+
+def column(placed: PlacedColumn, selector: int, origin: tuple[str, ...]) -> Column:
+    """Return a column whose form points into a site's bank."""
     form = placed.form
     return Column(
         a=form.a,
@@ -85,7 +129,11 @@ def _column(placed: PlacedColumn) -> Column:
         strength=form.strength,
         low=form.low,
         high=form.high,
-        selector=placed.selector,
+        selector=selector,
         sees=form.sees,
-        origin=tuple(dict.fromkeys(origin.where for origin in placed.origins)),
+        kind=int(form.kind),
+        gate=placed.gate,
+        store=placed.store,
+        block=form.block,
+        origin=origin,
     )

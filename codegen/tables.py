@@ -1,84 +1,109 @@
-"""The tensors that an update reads: directions by bank row, and per slot a few scalars a column.
+"""The tensors that an update reads: directions by bank row, slots by request, counts to write.
 
-Dims: `V` bank rows, `H` hidden size, `S` slots, `K` columns.
+Dims: `N` sites, `V` bank rows of a site, `H` hidden size, `S` slots, `K` columns, `P` programs,
+`R` seats of requests that asked for a report, `T` tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from interv.codegen.bundle import Column, SiteTable
+from interv.codegen.bundle import SiteTable
+from interv.codegen.slot import WORDS, Columns, SlotRows
 from interv.passes.plan import MAX_COLUMNS
 
-# The scalars of a column, in the order of `SiteTensors.coef`.
-COEFFICIENTS = ("alpha", "beta", "strength", "low", "high")
+# Where the fields of `interv.codegen.slot.COLUMN` lie, counted in their own type.
+INT32 = {"a": 0, "b": 1, "program": 7, "kind": 8, "gate": 9, "store": 10, "block": 11}
+FLOAT32 = {"alpha": 2, "beta": 3, "strength": 4, "low": 5, "high": 6}
+INT64 = {"bit": 6, "unless": 7, "sees": 8}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteTensors:
-    """One site's bank and its slots' columns, on the device of the model.
+    """One site's bank and its part of every slot, on the device of the model.
 
-    A column j of slot s reads `bank[a[s, j]]`, writes `bank[b[s, j]]` and is on for a token
-    whose mask has `bit[s, j]` set. `gram = bank @ bank.T`, so that what column j would read
-    after column i follows from scalars.
+    `gram = bank @ bank.T`, so that what a column would read after another follows from scalars.
     """
 
     bank: torch.Tensor  # [V, H] float32
     gram: torch.Tensor  # [V, V] float32
-    a: torch.Tensor  # [S, K] int32, -1 where nothing is read
-    b: torch.Tensor  # [S, K] int32
-    coef: torch.Tensor  # [S, K, 5] float32
-    bit: torch.Tensor  # [S, K] int64
-    sees: torch.Tensor  # [S, K] int64
+    columns: torch.Tensor  # [S, K, WORDS] int64, rows of COLUMN
     count: torch.Tensor  # [S] int32
 
     @property
     def width(self) -> int:
         """Return K."""
-        return self.a.shape[1]
+        return self.columns.shape[1]
+
+    def field(self, name: str) -> torch.Tensor:
+        """Return one field of every column, `[S, K]`, sharing the memory."""
+        if name in INT32:
+            return self.columns.view(torch.int32)[..., INT32[name]]
+        if name in FLOAT32:
+            return self.columns.view(torch.float32)[..., FLOAT32[name]]
+        return self.columns[..., INT64[name]]
+
+    def write(self, slot: int, columns: Columns) -> None:
+        """Fill one slot of this site alone with `columns` `[C]`."""
+        assert len(columns) <= self.width
+        self.count[slot] = len(columns)
+        self.columns[slot, : len(columns)] = as_words(columns).to(self.columns.device)
 
 
-def site_tensors(
-    table: SiteTable, slots: int, device: torch.device | str, width: int | None = None
-) -> SiteTensors:
-    """Return the tensors of a site with `slots` empty slots of `width` columns."""
-    bank = torch.from_numpy(np.array(table.bank, dtype=np.float32))
-    exact = bank.double()
-    shape = (slots, max(1, width or table.width))
-    return SiteTensors(
-        bank=bank.to(device),
-        gram=(exact @ exact.T).float().contiguous().to(device),
-        a=torch.full(shape, -1, dtype=torch.int32, device=device),
-        b=torch.zeros(shape, dtype=torch.int32, device=device),
-        coef=torch.zeros((*shape, len(COEFFICIENTS)), dtype=torch.float32, device=device),
-        bit=torch.zeros(shape, dtype=torch.int64, device=device),
-        sees=torch.zeros(shape, dtype=torch.int64, device=device),
-        count=torch.zeros(slots, dtype=torch.int32, device=device),
+@dataclass(frozen=True, slots=True, eq=False)
+class SlotTables:
+    """The slots of all sites in one piece, so that writing a slot is two copies."""
+
+    columns: torch.Tensor  # [S, N, K, WORDS] int64
+    count: torch.Tensor  # [S, N] int32
+
+    def write(self, slot: int, rows: SlotRows) -> None:
+        """Fill one slot."""
+        self.columns[slot].copy_(as_words(rows.columns))
+        self.count[slot].copy_(torch.from_numpy(rows.count))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepTensors:
+    """What the tokens of a step are edited by; rows beyond the step's tokens have slot -1."""
+
+    slot: torch.Tensor  # [T] int32, -1: no edit
+    mask: torch.Tensor  # [T] int64, a bit for each selector that holds
+    seat: torch.Tensor  # [T] int32, -1: the token's request asked for no report
+    gate: torch.Tensor  # [T, G] float32, weights that gates of earlier sites gave, in their order
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteCounts:
+    """Where one site's edited rows are counted."""
+
+    total: torch.Tensor  # [P] int64
+    seats: torch.Tensor  # [R, P] int64
+
+
+def slot_tables(sites: int, slots: int, width: int, device: torch.device | str) -> SlotTables:
+    """Return tables of `slots` empty slots with K = `width`."""
+    assert width <= MAX_COLUMNS
+    return SlotTables(
+        torch.zeros(slots, sites, max(1, width), WORDS, dtype=torch.int64, device=device),
+        torch.zeros(slots, sites, dtype=torch.int32, device=device),
     )
 
 
-def write_slot(tensors: SiteTensors, slot: int, columns: Sequence[Column]) -> None:
-    """Fill one slot of a site with the columns of a program (none: the slot does nothing here)."""
-    n = len(columns)
-    assert n <= tensors.width <= MAX_COLUMNS
-    tensors.count[slot] = n
-    if n == 0:
-        return
-
-    def put(target: torch.Tensor, values: object) -> None:
-        target[slot, :n] = torch.tensor(values, dtype=target.dtype).to(target.device)
-
-    put(tensors.a, [c.a for c in columns])
-    put(tensors.b, [c.b for c in columns])
-    put(tensors.coef, [[getattr(c, name) for name in COEFFICIENTS] for c in columns])
-    put(tensors.bit, [signed(1 << c.selector) for c in columns])
-    put(tensors.sees, [signed(c.sees) for c in columns])
+def site_tensors(
+    table: SiteTable, slots: SlotTables, index: int, device: torch.device | str
+) -> SiteTensors:
+    """Return the tensors of the site that is the `index`th of the slots' sites."""
+    bank = torch.from_numpy(np.array(table.bank, dtype=np.float32))
+    exact = bank.double()
+    gram = (exact @ exact.T).float().contiguous().to(device)
+    return SiteTensors(bank.to(device), gram, slots.columns[:, index], slots.count[:, index])
 
 
-def signed(bits: int) -> int:
-    """Return a set of up to 64 bits as the signed integer that torch stores."""
-    return bits - (1 << 64) if bits >> 63 else bits
+def as_words(columns: Columns) -> torch.Tensor:
+    """Return columns as int64 words `[…, WORDS]`, on the host."""
+    words = np.ascontiguousarray(columns).view("<i8").reshape(*columns.shape, WORDS)
+    return torch.from_numpy(words)

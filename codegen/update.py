@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from interv.codegen.bundle import Column, SiteTable
-from interv.passes.columns import Form
-from interv.passes.ops import update
+from interv.passes.columns import Form, Kind
+from interv.passes.constants import Map
+from interv.passes.fused import probe, update
+from interv.passes.plan import GATES
 
 
-def fused_update(h: Tensor, table: SiteTable, program: str, masks: Tensor) -> Tensor:
+def fused_update(
+    h: Tensor, table: SiteTable, program: str, masks: Tensor, kept: Tensor | None = None
+) -> Tensor:
     """Return the stream after a program's update at one site.
 
     `h` is the stream (hidden plus residual) `[T, H]` in any float dtype, `masks` bool `[S, T]`,
-    row s saying which tokens selector s of the bundle holds for. Arithmetic is done in at least
-    fp32 and rounded to the dtype of `h` once; rows without an edit keep their bits. A program
-    without an edit at the site returns `h` itself.
+    row s saying which tokens selector s of the bundle holds for, `kept` `[T, G]` the weights of
+    gates of earlier sites, to which those of this site are written. Arithmetic is done in at
+    least fp32 and rounded to the dtype of `h` once; rows without an edit keep their bits. A
+    program without an edit at the site returns `h` itself.
     """
     columns = table.programs.get(program, ())
     if not columns:
         return h
-    bank = torch.from_numpy(table.bank.copy())  # [V, H]
-    chosen = [masks[column.selector] for column in columns]
-    return update(h, tuple(bank.unbind()), chosen, [form_of(column) for column in columns])
+    bank = tuple(torch.from_numpy(table.bank.copy()).unbind())  # V of [H]
+    chosen, forms = [], [form_of(column, table.maps) for column in columns]
+    for column in columns:
+        mask = masks[column.selector]
+        if column.gate >= GATES:
+            assert kept is not None
+            mask = mask * kept[:, column.gate - GATES]
+        chosen.append(mask)
+    for j, column in enumerate(columns):
+        if column.kind == Kind.GATE and column.store >= 0:
+            assert kept is not None
+            kept[:, column.store] = probe(h, bank, chosen, forms, j).to(kept.dtype)
+    return update(h, bank, chosen, forms)
 
 
-def form_of(column: Column) -> Form:
-    """Return the scalars of a bundle's column as the op takes them."""
+def form_of(column: Column, maps: Sequence[Map] = ()) -> Form:
+    """Return a bundle's column as the op takes it; `maps` are those of its site."""
     return Form(
         column.a,
         column.b,
@@ -37,4 +54,8 @@ def form_of(column: Column) -> Form:
         low=column.low,
         high=column.high,
         sees=column.sees,
+        kind=Kind(column.kind),
+        gate=column.gate if column.gate < GATES else -1,
+        block=column.block,
+        map=maps[column.store] if column.kind == Kind.LINEAR else None,
     )

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 EDIT_TAIL = ("when", "gate")
 
 CLAUSES: Mapping[str, tuple[str, ...]] = {
-    "steer": ("at", "scale", *EDIT_TAIL),
+    "steer": ("at", "scale", "keep", *EDIT_TAIL),
     "cap": ("at", "in", "strength", *EDIT_TAIL),
     "ablate": ("at", "strength", *EDIT_TAIL),
+    "replace": ("by", "at", "scale", "strength", *EDIT_TAIL),
     "apply": ("at", "scale", *EDIT_TAIL),
     "capture": ("at", "tokens", "to", "after", "rank", "sample", "keep"),
     "gate": ("at", "sharpness", "threshold"),
@@ -19,6 +20,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "steer": ("at",),
     "cap": ("at", "in"),
     "ablate": ("at",),
+    "replace": ("at",),
     "apply": ("at",),
     "capture": ("at", "to"),
     "gate": (),
@@ -26,6 +28,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 
 # How each clause is written, for help.
 SHAPE: Mapping[str, str] = {
+    "by": "by VECTOR",
     "at": "at SITE[layers]",
     "scale": "scale NUMBER",
     "in": "in [low, high]",
@@ -39,8 +42,8 @@ SHAPE: Mapping[str, str] = {
     "after": "after",
     "rank": "rank NUMBER",
     "sample": "sample NUMBER",
-    "keep": "keep marked",
+    "keep": "keep NAME",
 }
 
-STATEMENTS = ("steer", "cap", "ablate", "apply", "capture", "conflict")
-DECLARATIONS = ("vector", "adapter", "program", "sink", "kv", "default")
+STATEMENTS = ("steer", "cap", "ablate", "replace", "apply", "capture", "conflict")
+DECLARATIONS = ("vector", "adapter", "program", "sink", "kv", "conflict", "default")

@@ -42,6 +42,8 @@ NAMED: Mapping[str, str] = {
     "STEER": "the name of a vector",
     "CAP": "the name of a vector",
     "ABLATE": "the name of a vector",
+    "REPLACE": "the name of a vector",
+    "BY": "the name of a vector",
     "GATE": "the name of a vector",
     "APPLY": "the name of an adapter",
     "TO": "the name of a sink",
@@ -144,7 +146,8 @@ def _clauses_here(failure: Failure, owner: str) -> tuple[str, ...]:
         return ("key", "unit")
     if not failure.expected & CLAUSE_TOKENS:
         return ()
-    clauses = CLAUSES.get(owner, ())
+    # Of all clauses only `by` has one place: right behind the name.
+    clauses = tuple(w for w in CLAUSES.get(owner, ()) if w != "by" or "BY" in failure.expected)
     return (*clauses, *CLAUSES["gate"][1:]) if "gate" in clauses else clauses
 
 
@@ -213,8 +216,9 @@ def _wanted_words(expected: frozenset[str]) -> Iterator[str]:
         yield "'or'"
     for kinds, words in (
         (CLAUSE_TOKENS, "a clause"),
-        (STATEMENT_TOKENS, "a statement"),
-        (DECLARATION_TOKENS, "a declaration"),
+        # Both can be `conflict`, so that alone tells nothing.
+        (STATEMENT_TOKENS - DECLARATION_TOKENS, "a statement"),
+        (DECLARATION_TOKENS - STATEMENT_TOKENS, "a declaration"),
     ):
         if expected & kinds:
             yield words

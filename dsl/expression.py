@@ -61,6 +61,7 @@ def _check(
     if len(terms) > MOST_TERMS:
         message = f"an expression has at most {MOST_TERMS} terms, this one {len(terms)}"
         errors.append(IntervError("E109", message, values.span(terms[MOST_TERMS][0]), "too many"))
+        return
     first: dict[str, Span] = {}
     for node, term in terms:
         name = node.children[0]

@@ -140,7 +140,7 @@ def _pieces(parsed: Parsed, tree: Tree[Token]) -> Iterator[Piece]:
                 )
             case "kv":
                 yield from _kv(parsed, words, item)
-            case "default":
+            case "conflict" | "default":
                 yield _piece(item, Line((words.of(item),), "plain"))
             case _:
                 yield _piece(item, _declaration(words, item))

@@ -29,9 +29,12 @@ class Line:
 def statement_cells(op: str, target: str, clauses: Mapping[str, str]) -> tuple[str, ...]:
     """Arrange a statement in five columns: op, target, place, amount, the rest."""
     order = [word for word in CLAUSES[op] if word in clauses]
-    amount = " ".join(clauses[word] for word in order if word in AMOUNTS)
-    rest = " ".join(clauses[word] for word in order if word not in (*AMOUNTS, "at"))
-    return (op, target, clauses.get("at", ""), amount, rest)
+    # What a steer keeps says how much it changes; what a capture keeps does not.
+    amounts = AMOUNTS if op == "capture" else (*AMOUNTS, "keep")
+    amount = " ".join(clauses[word] for word in order if word in amounts)
+    rest = " ".join(clauses[word] for word in order if word not in (*amounts, "at", "by"))
+    named = f"{target} {clauses['by']}" if "by" in clauses else target
+    return (op, named, clauses.get("at", ""), amount, rest)
 
 
 def block(head: str, options: Sequence[str]) -> str | None:

@@ -8,11 +8,12 @@ from typing import Any, TypeAlias
 
 from lark import Token, Tree
 
+from interv.checks import scaled_concept
 from interv.document import SpecPath
 from interv.dsl.clauses import CLAUSES, REQUIRED, SHAPE
 from interv.dsl.lower_selector import lower_selector
 from interv.dsl.values import Values
-from interv.errors import IntervError, Label, Span
+from interv.errors import IntervError, Label, Span, suggest
 from interv.validation import named_twice
 
 Node: TypeAlias = Tree[Token]
@@ -87,7 +88,7 @@ class Lowering:
             self._refuse("E106", f"'{word}' is given twice", item.children[0], "again", more=more)
             return
         self._mark((word,), item if word == "kv" else item.children[1])
-        if word == "default":
+        if word in ("conflict", "default"):
             data[word] = str(item.children[1])
             return
         self._mark(("kv", "policy"), item.children[1])
@@ -175,7 +176,11 @@ class Lowering:
             self._mark((*path, name), clauses[0])
             data[name] = str(clauses[0])
             clauses = clauses[1:]
-        for word, clause in self._by_name(op, clauses).items():
+        found = self._by_name(op, clauses)
+        if "by" in found and "scale" in found:
+            scale = found.pop("scale").children[0]
+            self.errors.append(scaled_concept(self.values.span(scale)))
+        for word, clause in found.items():
             self._clause(data, word, clause, path)
         return data if self._has_all(op, clauses, node) else None
 
@@ -230,13 +235,24 @@ class Lowering:
                 data["gate"] = self._gate(clause, (*path, "gate"))
             case "after":
                 data["after"] = True
-            case "to" | "keep":
+            case "keep" if data["op"] == "steer":
+                self._keep_norm(data, parts[0], path)
+            case "to" | "by" | "keep":
                 self._mark((*path, word), parts[0])
                 data[word] = str(parts[0])
             case _:
                 self._mark((*path, word), parts[0])
                 read = self.values.integer if word == "rank" else self.values.number
                 data[word] = read(parts[0])
+
+    def _keep_norm(self, data: Data, word: Token, path: SpecPath) -> None:
+        self._mark((*path, "keep_norm"), word)
+        if str(word) == "norm":
+            data["keep_norm"] = True
+            return
+        helps, notes = suggest(str(word), ("norm",)), ("steer keeps: norm",)
+        message = f"'{word}' is not something that steer keeps"
+        self._refuse("E211", message, word, "not kept by steer", notes=notes, helps=helps)
 
     def _selector(self, node: Node, path: SpecPath) -> Data:
         before = len(self.errors)

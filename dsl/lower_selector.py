@@ -44,6 +44,8 @@ def lower_selector(
             ]
             return {"kind": "and" if kind == "all_of" else "or", "terms": terms}
         case "token":
+            for i, one in enumerate(node.children[1:]):
+                spans[*path, "ids", i] = values.span(one)
             return {"kind": "token", "ids": [_id(one, values) for one in node.children[1:]]}
         case _:
             return _place(node, values)

@@ -15,12 +15,14 @@ LOGIC = "selectors are combined with 'and', 'or' and 'not'"
 NO_COMMAS = "clauses and statements are separated by spaces, not by commas"
 IDS = 'tokens are listed in parentheses: token(2, 15) or token("\\n")'
 GATED = "'sharpness' and 'threshold' are parts of a gate: gate NAME sharpness 8"
+BY = "what is replaced and by what stand together: replace a by b at post_block[12]"
 QUOTES = 'paths stand in double quotes: "vectors/calm.gguf"'
 
 EXPRESSION = "expression: "  # starts the examples that are requests
 
 _STEER = "interv 1 program p { steer a "
 _WHEN = f"{_STEER} at post_block[1] when "
+_REPLACE = "interv 1 program p { replace a "
 _CAP = "interv 1 program p { cap a at post_block[1] "
 
 MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -38,6 +40,8 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (NO_COMMAS, (f"{_STEER} scale 1; steer",)),
     (GATED, (f"{_STEER} at x[1] sharpness 1", f"{_STEER} at x[1] scale 1 threshold 1")),
     (GATED, (f"{_WHEN} prompt sharpness 1", f"{_WHEN} prompt[1] threshold 1")),
+    (BY, (f"{_STEER} at x[1] by b", f"{_STEER} scale 1 by b", f"{_WHEN} prompt by b")),
+    (BY, (f"{_STEER} gate g by b", f"{_REPLACE} with b", f"{_REPLACE} , b", f"{_REPLACE} = b")),
     ("the amount is a clause: scale 4", (f"{_STEER} 4",)),
     ("a clause takes its value without '='", (f"{_STEER} scale = 4", f"{_CAP} in = [1, 2]")),
     (QUOTES, ("interv 1 vector a = b", "interv 1 vector a = 'b'", "interv 1 vector a = /b")),

@@ -121,8 +121,8 @@ def _as_name(
     starter = start == "document" and token.type in STATEMENT_TOKENS | DECLARATION_TOKENS
     if starter and starts_line(source, tokens, index) and following != "EQUAL":
         return token
-    named = index > 0 and tokens[index - 1].type in EDIT_TOKENS
-    if named and token.type in CLAUSE_TOKENS and following not in CLAUSE_TOKENS:
+    named = index > 0 and tokens[index - 1].type in EDIT_TOKENS | {"BY"}
+    if named and token.type in CLAUSE_TOKENS and following not in CLAUSE_TOKENS | {"EQUAL"}:
         return token
     return Token.new_borrow_pos("NAME", token.value, token)
 
@@ -161,7 +161,7 @@ def _repair(failure: Failure) -> tuple[list[Token], set[str]]:
     named = {
         str(name)
         for word, name in pairwise(lost)
-        if word.type in DECLARATION_TOKENS and word.type != "DEFAULT"
+        if word.type in DECLARATION_TOKENS - {"CONFLICT", "DEFAULT"}
     }
     return tokens[:first] + tokens[last:], named
 
@@ -177,7 +177,10 @@ def _damage(failure: Failure) -> tuple[int, int]:
     complete = bool(failure.expected & (STATEMENT_TOKENS | {"$END"}))
     # A stranger at the start of a line does not speak against the line before it.
     first = index if complete and failure.on_new_line else failure.begin
-    stop = STATEMENT_TOKENS | DECLARATION_TOKENS | {"RBRACE"} if in_program else DECLARATION_TOKENS
+    # Outside a program a `conflict` may belong to the one whose head could not be read.
+    stop = DECLARATION_TOKENS - STATEMENT_TOKENS
+    if in_program:
+        stop = STATEMENT_TOKENS | DECLARATION_TOKENS | {"RBRACE"}
     if in_program and failure.begin == failure.block:
         first = index  # nothing of the program's body is read yet
     elif failure.block is not None and not in_program:

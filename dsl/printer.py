@@ -17,6 +17,7 @@ from interv.spec import (
     Gate,
     KvPolicy,
     Program,
+    Replace,
     RequestExpression,
     Scalar,
     SinkDecl,
@@ -63,6 +64,8 @@ def _document(spec: Spec) -> Iterator[Line]:
     after = [*(_sink(sink) for sink in spec.sinks)]
     if spec.kv is not None:
         after += _kv(spec.kv)
+    if spec.conflict is not None:
+        after.append(Line((f"conflict {spec.conflict}",), "plain"))
     if spec.default is not None:
         after.append(Line((f"default {spec.default}",), "plain"))
     for i, line in enumerate(after):
@@ -116,14 +119,18 @@ def _cells(statement: Statement) -> tuple[str, ...]:
     return statement_cells(statement.op, target, _edit(statement))
 
 
-def _edit(edit: Steer | Cap | Ablate | Apply) -> dict[str, str]:
+def _edit(edit: Steer | Cap | Ablate | Replace | Apply) -> dict[str, str]:
     clauses = {"at": f"at {place_text(edit.at)}"}
-    if isinstance(edit, Steer | Apply) and edit.scale != 1:
+    if isinstance(edit, Replace) and edit.by is not None:
+        clauses["by"] = f"by {edit.by}"
+    if isinstance(edit, Steer | Replace | Apply) and edit.scale != 1:
         clauses["scale"] = f"scale {number_text(edit.scale)}"
+    if isinstance(edit, Steer) and edit.keep_norm:
+        clauses["keep"] = "keep norm"
     if isinstance(edit, Cap):
         low, high = ("" if end is None else number_text(end) for end in (edit.low, edit.high))
         clauses["in"] = f"in [{low}, {high}]"
-    if isinstance(edit, Cap | Ablate) and edit.strength != 1:
+    if isinstance(edit, Cap | Ablate | Replace) and edit.strength != 1:
         clauses["strength"] = f"strength {number_text(edit.strength)}"
     clauses |= _condition(edit)
     return clauses
@@ -134,11 +141,12 @@ def _condition(edit: Edit) -> dict[str, str]:
     if not isinstance(edit.when, Everything):
         clauses["when"] = f"when {selector_text(edit.when)}"
     if edit.gate is not None:
-        clauses["gate"] = _gate(edit.gate)
+        clauses["gate"] = gate_text(edit.gate)
     return clauses
 
 
-def _gate(gate: Gate) -> str:
+def gate_text(gate: Gate) -> str:
+    """Print a gate as a clause."""
     parts = [f"gate {gate.vector}"]
     if gate.site is not None:
         parts.append(f"at {place_text(gate.site)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ NEUTRAL: Mapping[str, object] = {
 }
 
 
-def read_document(source: Source, root: Path) -> Document:
-    """Read one document; paths in it are relative to `root`.
+def read_document(source: Source, root: Path, declared: Collection[str] = ()) -> Document:
+    """Read one document; paths in it are relative to `root`, vectors in `declared` are known.
 
     Raises E1xx and E2xx, all faults together in the order of the text.
     """
@@ -43,7 +43,7 @@ def read_document(source: Source, root: Path) -> Document:
         broken |= lowering.renamed
         document = _validated(source, root, data, lowering, errors)
     if document is not None:
-        errors += find_faults(document, broken)
+        errors += find_faults(document, broken, declared)
     raise_all(sorted(errors, key=by_place))
     assert document is not None
     return document
@@ -84,7 +84,8 @@ def _neutralise(data: Any, path: SpecPath) -> bool:
     for part in outer:
         data = data[part]
     if last == "name" and "layers" in data:
-        data["name"] = "post_block"
+        # Sites between which no order is broken.
+        data["name"] = "pre_attn" if "gate" in path else "post_block"
         return True
     if last not in NEUTRAL:
         return False

@@ -13,7 +13,7 @@ from interv.errors import Source, Span
 STATEMENT_TOKENS = frozenset(word.upper() for word in STATEMENTS)
 DECLARATION_TOKENS = frozenset(word.upper() for word in DECLARATIONS)
 CLAUSE_TOKENS = frozenset(word.upper() for clauses in CLAUSES.values() for word in clauses)
-EDIT_TOKENS = frozenset({"STEER", "CAP", "ABLATE", "APPLY"})
+EDIT_TOKENS = frozenset({"STEER", "CAP", "ABLATE", "REPLACE", "APPLY"})
 OTHER_WORDS = frozenset(
     {"INTERV", "KEY", "UNIT", "ALL", "PROMPT", "GENERATED", "TOKEN", "AND", "OR", "NOT"}
 )

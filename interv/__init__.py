@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from interv.dsl.printer import print_spec as to_text
     from interv.errors import IntervError
     from interv.load import dump_json, dump_yaml, load_data, load_document, load_text
+    from interv.request import edited_rows, openai_args, sampling_args
     from interv.runtime.config import engine_args
     from interv.spec import Spec
 
@@ -48,6 +49,7 @@ _HOMES = {
     **dict.fromkeys(("pre_attn", "prompt", "token"), "interv.builder"),
     **dict.fromkeys(("dump_json", "dump_yaml", "load_data"), "interv.load"),
     **dict.fromkeys(("load_document", "load_text"), "interv.load"),
+    **dict.fromkeys(("edited_rows", "openai_args", "sampling_args"), "interv.request"),
 }
 
 __all__ = [  # noqa: RUF022  (in the order in which a reader meets them)
@@ -73,6 +75,9 @@ __all__ = [  # noqa: RUF022  (in the order in which a reader meets them)
     "any_of",
     "gate",
     "engine_args",
+    "sampling_args",
+    "openai_args",
+    "edited_rows",
     "Document",
     "IntervError",
     "Spec",

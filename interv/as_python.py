@@ -12,6 +12,7 @@ from interv.spec import (
     At,
     Cap,
     Capture,
+    Edit,
     Everything,
     Gate,
     InPhase,
@@ -19,6 +20,7 @@ from interv.spec import (
     Not,
     Or,
     Program,
+    Replace,
     Scalar,
     Selector,
     SiteRef,
@@ -52,6 +54,8 @@ def _lines(spec: Spec) -> Iterator[str]:
         yield f"doc.sink({_with_options(args, sink.options)})"
     if spec.kv is not None:
         yield f"doc.kv({_with_options([repr(spec.kv.policy)], spec.kv.options)})"
+    if spec.conflict is not None:
+        yield f"doc.conflict({spec.conflict!r})"
     for program in spec.programs:
         yield from _program(program)
     if spec.default is not None:
@@ -79,13 +83,16 @@ def _statement(statement: Statement) -> str:
 
 def _details(statement: Statement) -> dict[str, str]:
     match statement:
-        case Steer() | Apply():
-            return _given(scale=None if statement.scale == 1 else statement.scale)
+        case Steer():
+            return _amounts(statement) | _given(keep_norm=statement.keep_norm or None)
+        case Apply():
+            return _amounts(statement)
         case Cap():
-            strength = None if statement.strength == 1 else statement.strength
-            return _given(low=statement.low, high=statement.high, strength=strength)
+            return _given(low=statement.low, high=statement.high) | _amounts(statement)
         case Ablate():
-            return _given(strength=None if statement.strength == 1 else statement.strength)
+            return _amounts(statement)
+        case Replace():
+            return _given(by=statement.by) | _amounts(statement)
         case Capture():
             tokens = (
                 {}
@@ -99,6 +106,12 @@ def _details(statement: Statement) -> dict[str, str]:
                 sample=statement.sample,
                 keep=None if statement.keep == "all" else statement.keep,
             )
+
+
+def _amounts(edit: Edit) -> dict[str, str]:
+    """Return the scale and the strength of an edit that has them, where they are not 1."""
+    amounts = {name: getattr(edit, name, 1) for name in ("scale", "strength")}
+    return {name: repr(value) for name, value in amounts.items() if value != 1}
 
 
 def _given(**values: object) -> dict[str, str]:

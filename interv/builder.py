@@ -39,6 +39,7 @@ from interv.spec import (
     Gate,
     KvPolicy,
     Program,
+    Replace,
     Scalar,
     SinkDecl,
     SiteRef,
@@ -96,11 +97,13 @@ class ProgramBuilder:
         *,
         at: SiteRef,
         scale: float = 1.0,
+        keep_norm: bool = False,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
-        """Add `scale·v` to the stream."""
-        self._add(Steer, vector=_name(vector), at=at, scale=scale, when=when.selector, gate=gate)
+        """Add `scale·v` to the stream; with `keep_norm`, then scale it back to its norm."""
+        rest = {"keep_norm": keep_norm, "when": when.selector, "gate": gate}
+        self._add(Steer, vector=_name(vector), at=at, scale=scale, **rest)
 
     def cap(
         self,
@@ -129,6 +132,22 @@ class ProgramBuilder:
         """Remove the component along `v`, or the part `strength` of it."""
         rest = {"strength": strength, "when": when.selector, "gate": gate}
         self._add(Ablate, vector=_name(vector), at=at, **rest)
+
+    def replace(
+        self,
+        vector: VectorDecl | str,
+        *,
+        at: SiteRef,
+        by: VectorDecl | str | None = None,
+        scale: float = 1.0,
+        strength: float = 1.0,
+        when: Select = everything,
+        gate: Gate | None = None,
+    ) -> None:
+        """Set the stream to `scale·v`; with `by`, turn only its part along `v` into that vector."""
+        other = None if by is None else _name(by)
+        rest = {"strength": strength, "when": when.selector, "gate": gate}
+        self._add(Replace, vector=_name(vector), by=other, at=at, scale=scale, **rest)
 
     def apply(
         self,
@@ -171,6 +190,7 @@ class DocumentBuilder:
     programs: list[ProgramBuilder] = field(default_factory=list)
     sinks: list[SinkDecl] = field(default_factory=list)
     policy: KvPolicy | None = None
+    conflict_policy: str | None = None
     default_program: str | None = None
 
     def vector(
@@ -200,6 +220,11 @@ class DocumentBuilder:
         self.programs.append(program)
         return program
 
+    def conflict(self, policy: str) -> None:
+        """Say what happens where programs of one request meet. Raises E211."""
+        validate(Spec, {"conflict": policy})
+        self.conflict_policy = policy
+
     def default(self, program: ProgramBuilder | str) -> None:
         """Name the program of requests that say nothing."""
         self.default_program = program if isinstance(program, str) else program.name
@@ -216,6 +241,7 @@ class DocumentBuilder:
             "programs": programs,
             "sinks": self.sinks,
             "kv": self.policy,
+            "conflict": self.conflict_policy,
             "default": self.default_program,
         }
         return validate(Spec, data)

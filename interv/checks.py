@@ -9,7 +9,8 @@ import math
 from collections.abc import Collection, Iterator
 
 from interv.document import Document, SpecPath
-from interv.errors import IntervError, raise_all, suggest
+from interv.errors import IntervError, Span, raise_all, suggest
+from interv.gates import gate_faults
 from interv.selectors import negative_generated, satisfiable, selector_text
 from interv.spec import (
     And,
@@ -21,13 +22,15 @@ from interv.spec import (
     LayerRange,
     Not,
     Or,
+    Replace,
     Selector,
     SiteRef,
     Slice,
     Statement,
     Token,
 )
-from interv.wording import item_text
+from interv.token_texts import could_match, leaves
+from interv.wording import item_text, path_notes
 
 # The runtime keeps layers, positions and ids in 32 bits, scalars in float32.
 LARGEST_INT = 2**31 - 1
@@ -38,23 +41,29 @@ MOST_PARTS = 64
 OFF = "off"
 
 
-def check_document(document: Document, broken: Collection[str] = ()) -> None:
+def check_document(
+    document: Document, broken: Collection[str] = (), declared: Collection[str] = ()
+) -> None:
     """Raise every E2xx fault of a document, in the order of its parts.
 
-    Names in `broken` are taken for declared: their declarations were refused already.
+    Names in `broken` are taken for declared: their declarations were refused already. `declared`
+    are vectors that are there without a declaration in the document.
     """
-    raise_all(list(find_faults(document, broken)))
+    raise_all(list(find_faults(document, broken, declared)))
 
 
-def find_faults(document: Document, broken: Collection[str] = ()) -> Iterator[IntervError]:
+def find_faults(
+    document: Document, broken: Collection[str] = (), declared: Collection[str] = ()
+) -> Iterator[IntervError]:
     """Yield every E2xx fault of a document, in the order of its parts."""
     spec = document.spec
     yield from _reserved(document)
     for i, program in enumerate(spec.programs):
         for j, statement in enumerate(program.statements):
             path: SpecPath = ("programs", i, "statements", j)
-            yield from _references(document, path, statement, broken)
+            yield from _references(document, path, statement, broken, declared)
             yield from _numbers(document, path, statement)
+            yield from gate_faults(document, path, statement)
             yield from _selectors(document, path, statement)
     yield from _options(document)
     if spec.default is not None:
@@ -75,10 +84,14 @@ def _reserved(document: Document) -> Iterator[IntervError]:
 
 
 def _references(
-    document: Document, path: SpecPath, statement: Statement, broken: Collection[str]
+    document: Document,
+    path: SpecPath,
+    statement: Statement,
+    broken: Collection[str],
+    declared: Collection[str],
 ) -> Iterator[IntervError]:
     spec = document.spec
-    vectors = [vector.name for vector in spec.vectors]
+    vectors = [*(vector.name for vector in spec.vectors), *declared]
     if isinstance(statement, Capture):
         sinks = [sink.name for sink in spec.sinks]
         yield from _unknown(document, (*path, "to"), "sink", statement.to, sinks, broken)
@@ -89,6 +102,9 @@ def _references(
     else:
         name = statement.vector
         yield from _unknown(document, (*path, "vector"), "vector", name, vectors, broken)
+    if isinstance(statement, Replace) and statement.by is not None:
+        yield from _unknown(document, (*path, "by"), "vector", statement.by, vectors, broken)
+        yield from _concepts(document, path, statement)
     if statement.gate is not None:
         where = (*path, "gate", "vector")
         yield from _unknown(document, where, "vector", statement.gate.vector, vectors, broken)
@@ -114,16 +130,26 @@ def _unknown(
         f"no {noun} is called '{name}'",
         document.span(*path),
         f"unknown {noun}",
-        notes=(listed, *_place(document, path)),
+        notes=(listed, *path_notes(document, path)),
         helps=suggest(name, known),
     )
 
 
-def _place(document: Document, path: SpecPath) -> tuple[str, ...]:
-    """Name the path where there is no text to point into."""
-    if document.span(*path) is not None:
-        return ()
-    return (f"in {document.name}: {'.'.join(str(part) for part in path)}",)
+def scaled_concept(span: Span | None, notes: tuple[str, ...] = ()) -> IntervError:
+    """Return E107: of two concepts, one takes the place of the other at the size it has."""
+    message = "replace … by has no scale"
+    helps = ("leave it out; 'strength' says how much of the first vector is replaced",)
+    return IntervError("E107", message, span, "not with 'by'", notes=notes, helps=helps)
+
+
+def _concepts(document: Document, path: SpecPath, edit: Replace) -> Iterator[IntervError]:
+    if edit.by == edit.vector:
+        span, notes = document.span(*path, "by"), path_notes(document, (*path, "by"))
+        message = f"vector '{edit.by}' is replaced by itself"
+        yield IntervError("E206", message, span, "the same vector", notes=notes)
+    if edit.scale != 1:
+        where = (*path, "scale")
+        yield scaled_concept(document.span(*where), path_notes(document, where))
 
 
 def _numbers(document: Document, path: SpecPath, statement: Statement) -> Iterator[IntervError]:
@@ -143,7 +169,7 @@ def _numbers(document: Document, path: SpecPath, statement: Statement) -> Iterat
 
 
 def _bounds(document: Document, path: SpecPath, cap: Cap) -> Iterator[IntervError]:
-    place = _place(document, path)
+    place = path_notes(document, path)
     if cap.low is None and cap.high is None:
         message, span = "this cap has no bound", document.span(*path, "in")
         helps = ("give at least one: in [, 2.5]",)
@@ -164,7 +190,7 @@ def _integer(document: Document, path: SpecPath, value: int | None) -> Iterator[
 
 
 def _too_large(document: Document, path: SpecPath, value: str, note: str) -> IntervError:
-    notes = (note, *_place(document, path))
+    notes = (note, *path_notes(document, path))
     return IntervError(
         "E105", f"{value} is too large", document.span(*path), "too large", notes=notes
     )
@@ -184,7 +210,7 @@ def _layers(document: Document, path: SpecPath, place: SiteRef) -> Iterator[Inte
                     f"{item_text(layer)} is an empty range of layers",
                     document.span(*where),
                     "empty range",
-                    notes=_place(document, where),
+                    notes=path_notes(document, where),
                     helps=(f"did you mean '{layer.last}..{layer.first}'?",),
                 )
 
@@ -193,26 +219,26 @@ def _selectors(document: Document, path: SpecPath, statement: Statement) -> Iter
     field = "tokens" if isinstance(statement, Capture) else "when"
     selector: Selector = getattr(statement, field)
     where = (*path, field)
-    if _depth(selector) > DEEPEST_SELECTOR or len(list(_leaves(where, selector))) > MOST_PARTS:
+    if _depth(selector) > DEEPEST_SELECTOR or len(list(leaves(where, selector))) > MOST_PARTS:
         limits = f"{MOST_PARTS} parts, nested {DEEPEST_SELECTOR} levels deep"
         yield IntervError(
             "E109",
             "this selector is too large",
             document.span(*where),
             "too large",
-            notes=(f"a selector has at most {limits}", *_place(document, where)),
+            notes=(f"a selector has at most {limits}", *path_notes(document, where)),
         )
         return
     faults = list(_selector_faults(document, where, selector))
     yield from faults
-    if not faults and not satisfiable(selector):
+    if not faults and not could_match(selector):
         yield _empty(document, where, selector)
 
 
 def _selector_faults(
     document: Document, path: SpecPath, selector: Selector
 ) -> Iterator[IntervError]:
-    for where, leaf in _leaves(path, selector):
+    for where, leaf in leaves(path, selector):
         numbers = [leaf.index] if isinstance(leaf, At) else []
         numbers += [leaf.start or 0, leaf.stop or 0] if isinstance(leaf, Slice) else []
         numbers += (
@@ -226,7 +252,7 @@ def _selector_faults(
                 f"'{selector_text(leaf)}' counts from an end that is not known yet",
                 document.span(*where),
                 "the length of the output is unknown",
-                notes=_place(document, where),
+                notes=path_notes(document, where),
                 helps=("count generated tokens from 0: generated[0:16]",),
             )
         elif not satisfiable(leaf):
@@ -239,19 +265,8 @@ def _empty(document: Document, path: SpecPath, selector: Selector) -> IntervErro
         f"no token can ever match '{selector_text(selector)}'",
         document.span(*path),
         "never matches",
-        notes=_place(document, path),
+        notes=path_notes(document, path),
     )
-
-
-def _leaves(path: SpecPath, selector: Selector) -> Iterator[tuple[SpecPath, Selector]]:
-    match selector:
-        case Not():
-            yield from _leaves((*path, "term"), selector.term)
-        case And() | Or():
-            for i, term in enumerate(selector.terms):
-                yield from _leaves((*path, "terms", i), term)
-        case _:
-            yield path, selector
 
 
 def _depth(selector: Selector) -> int:

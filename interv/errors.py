@@ -10,6 +10,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+# The most characters of a source line that an error shows.
+_WIDEST = 400
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -166,14 +169,18 @@ def _excerpt(label: Label, width: int) -> list[str]:
     begin = text.rfind("\n", 0, span.start) + 1
     stop = text.find("\n", span.start)
     stop = len(text) if stop < 0 else stop
+    # Of a line that nobody could read only a part is shown: a message stays small.
+    left = max(begin, span.start - _WIDEST // 2) if stop - begin > _WIDEST else begin
+    right = min(stop, left + _WIDEST)
+    cut = ["…" if left > begin else "", "…" if right < stop else ""]
     pad = " " * (width + 1)
-    carets = "^" * max(1, min(span.end, stop) - span.start)
+    carets = "^" * max(1, min(span.end, right) - span.start)
     # Tabs stay tabs in the caret line, so that it lines up in any terminal.
-    lead = "".join("\t" if c == "\t" else " " for c in text[begin : span.start])
+    lead = "".join("\t" if c == "\t" else " " for c in cut[0] + text[left : span.start])
     under = f"{lead}{carets} {label.text}".rstrip()
     return [
         f"{' ' * width}--> {span.source.name}:{span.line}:{span.column}",
         f"{pad}|",
-        f"{span.line:>{width}} | {text[begin:stop]}",
+        f"{span.line:>{width}} | {cut[0]}{text[left:right]}{cut[1]}",
         f"{pad}| {under}",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -11,8 +11,7 @@ from pydantic import BaseModel, ValidationError
 from interv.checks import check_document
 from interv.document import Document
 from interv.errors import IntervError, Source, Span, by_place, raise_all
-from interv.selectors import atoms
-from interv.spec import Apply, Capture, Edit, Program, Spec, Statement, Token
+from interv.spec import Capture, Program, Spec
 from interv.validation import faults
 
 SUFFIXES = (".interv", ".json", ".yaml", ".yml")
@@ -59,7 +58,12 @@ def load_text(text: str, name: str = "<text>", root: Path | None = None) -> Docu
     return read_document(Source(name, text), root or Path.cwd())
 
 
-def load_data(data: object, name: str = "<spec>", root: Path | None = None) -> Document:
+def load_data(
+    data: object,
+    name: str = "<spec>",
+    root: Path | None = None,
+    declared: Collection[str] = (),
+) -> Document:
     """Load a document from plain data, as JSON and YAML give it.
 
     Raises E104 to E212; each error names the path of the field.
@@ -76,13 +80,21 @@ def load_data(data: object, name: str = "<spec>", root: Path | None = None) -> D
         found_faults = [error for _, error in faults(refused, data, lambda _: None)]
         raise_all([_in_file(error, name) for error in found_faults])
         raise AssertionError("a validation error without errors") from refused
-    return from_spec(spec, name, root)
+    return from_spec(spec, name, root, declared)
 
 
-def from_spec(spec: Spec, name: str = "<spec>", root: Path | None = None) -> Document:
-    """Check a spec that was built in Python, and give it the folder its paths start from."""
+def from_spec(
+    spec: Spec,
+    name: str = "<spec>",
+    root: Path | None = None,
+    declared: Collection[str] = (),
+) -> Document:
+    """Check a spec that was built in Python, and give it the folder its paths start from.
+
+    `declared` are vectors that are known without a declaration in it.
+    """
     document = Document(spec, root or Path.cwd(), name)
-    check_document(document)
+    check_document(document, declared=declared)
     return document
 
 
@@ -127,40 +139,25 @@ def refuse_unsupported(document: Document) -> None:
 
 def _unsupported(document: Document) -> Iterator[IntervError]:
     spec = document.spec
-    for i, _ in enumerate(spec.adapters):
-        yield _not_yet("adapter", document.span("adapters", i))
     for i, _ in enumerate(spec.sinks):
         yield _not_yet("sink", document.span("sinks", i))
     if spec.kv is not None:
         yield _not_yet("kv", document.span("kv"))
+    if spec.conflict == "joint":
+        yield _not_yet("conflict joint of several programs", document.span("conflict"))
     for i, program in enumerate(spec.programs):
         yield from _in_program(document, i, program)
 
 
 def _in_program(document: Document, i: int, program: Program) -> Iterator[IntervError]:
-    if program.conflict == "joint":
-        yield _not_yet("conflict joint", document.span("programs", i, "conflict"))
     for j, statement in enumerate(program.statements):
         path = ("programs", i, "statements", j)
-        if isinstance(statement, Capture | Apply):
+        if isinstance(statement, Capture):
             yield _not_yet(statement.op, document.span(*path))
-        if isinstance(statement, Edit) and statement.gate is not None:
-            yield _not_yet("gate", document.span(*path, "gate"))
-        if _names_texts(statement):
-            field = "tokens" if isinstance(statement, Capture) else "when"
-            span = document.span(*path, field)
-            helps = ("give the ids of the tokens: token(2, 15)",)
-            yield _not_yet('token("text")', span, helps)
 
 
-def _names_texts(statement: Statement) -> bool:
-    selector = statement.tokens if isinstance(statement, Capture) else statement.when
-    leaves = [leaf for leaf in atoms(selector) if isinstance(leaf, Token)]
-    return any(isinstance(one, str) for leaf in leaves for one in leaf.ids)
-
-
-def _not_yet(what: str, span: Span | None, helps: tuple[str, ...] = ()) -> IntervError:
-    return IntervError("E290", f"{what} is not supported yet", span, "not supported", helps=helps)
+def _not_yet(what: str, span: Span | None) -> IntervError:
+    return IntervError("E290", f"{what} is not supported yet", span, "not supported")
 
 
 def _in_file(error: IntervError, name: str) -> IntervError:

@@ -32,3 +32,7 @@ class Site:
     def order(self) -> tuple[int, int]:
         """Return the sort key of the order in which a forward pass reaches sites."""
         return (self.layer, SITES.index(self.name))
+
+    def reaches_cache(self, num_layers: int) -> bool:
+        """Say whether cached keys and values depend on an edit here: a later attention reads it."""
+        return self.name == PRE_ATTN or self.layer < num_layers - 1

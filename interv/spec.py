@@ -133,11 +133,12 @@ class Edit(Node):
 
 
 class Steer(Edit):
-    """`h' = h + scale·v`."""
+    """`h' = h + scale·v`; under `keep_norm` scaled back to the norm of `h`."""
 
     op: Literal["steer"] = "steer"
     vector: Name
     scale: Finite = 1.0
+    keep_norm: bool = False
 
 
 class Cap(Edit):
@@ -155,6 +156,20 @@ class Ablate(Edit):
 
     op: Literal["ablate"] = "ablate"
     vector: Name
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class Replace(Edit):
+    """`h' = h + strength·(scale·v - h)`: the stream is set to a direction.
+
+    With `by` only the part along `v` is: `h' = h + strength·(h·v/‖v‖²)·(by - v)`, concept `v`
+    becomes concept `by`.
+    """
+
+    op: Literal["replace"] = "replace"
+    vector: Name
+    by: Name | None = None
+    scale: Finite = 1.0
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
@@ -179,7 +194,17 @@ class Capture(Node):
     keep: Literal["all", "marked"] = "all"
 
 
-Statement: TypeAlias = Annotated[Steer | Cap | Ablate | Apply | Capture, Field(discriminator="op")]
+Statement: TypeAlias = Annotated[
+    Steer | Cap | Ablate | Replace | Apply | Capture, Field(discriminator="op")
+]
+
+
+def vector_names(statement: Statement) -> tuple[str, ...]:
+    """Return the names of the vectors that a statement uses, its gate's included."""
+    gate = getattr(statement, "gate", None)
+    names = [getattr(statement, field, None) for field in ("vector", "by")]
+    names.append(gate.vector if gate is not None else None)
+    return tuple(name for name in names if name is not None)
 
 
 # Declarations ---------------------------------------------------------------
@@ -226,7 +251,10 @@ class KvPolicy(Node):
 
 
 class Spec(Node):
-    """One document, version 1."""
+    """One document, version 1.
+
+    `conflict` is what happens where programs of one request meet; None stands for `sequential`.
+    """
 
     interv: Literal[1] = 1
     vectors: tuple[VectorDecl, ...] = ()
@@ -234,6 +262,7 @@ class Spec(Node):
     programs: tuple[Program, ...] = ()
     sinks: tuple[SinkDecl, ...] = ()
     kv: KvPolicy | None = None
+    conflict: Conflict | None = None
     default: Name | None = None
 
     @model_validator(mode="after")
@@ -246,7 +275,7 @@ class Spec(Node):
         return self
 
 
-for _model in (Not, And, Or, Edit, Steer, Cap, Ablate, Apply, Capture, Program, Spec):
+for _model in (Not, And, Or, Edit, Steer, Cap, Ablate, Replace, Apply, Capture, Program, Spec):
     _model.model_rebuild()
 
 

@@ -21,6 +21,7 @@ BY_OP: Mapping[str, type[BaseModel]] = {
     "steer": specs.Steer,
     "cap": specs.Cap,
     "ablate": specs.Ablate,
+    "replace": specs.Replace,
     "apply": specs.Apply,
     "capture": specs.Capture,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from interv.document import Document, SpecPath
 from interv.spec import LayerRange, SiteRef
 
 
@@ -34,6 +35,13 @@ def layer_text(layers: Iterable[int]) -> str:
     for run in runs:
         parts += [f"{run[0]}..{run[-1]}"] if len(run) > 2 else [str(n) for n in run]
     return ", ".join(parts)
+
+
+def path_notes(document: Document, path: SpecPath) -> tuple[str, ...]:
+    """Name a path of a document, as the note of an error, where there is no text to point into."""
+    if document.span(*path) is not None:
+        return ()
+    return (f"in {document.name}: {'.'.join(str(part) for part in path)}",)
 
 
 def counted(count: int, noun: str) -> str:

@@ -14,58 +14,122 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import fx
 
 from interv.document import Document
-from interv.passes.constants import Vector
+from interv.passes.constants import Adapter, Vector
 from interv.passes.ir import Graph, Node, Origin, call
 from interv.passes.layers import Sites
-from interv.passes.ops import ablate, cap, direction, read, steer, unit, write
+from interv.passes.ops import (
+    ablate,
+    adapter,
+    cap,
+    direction,
+    exchange,
+    gate,
+    linear,
+    linear_map,
+    low_rank,
+    read,
+    replace,
+    steer,
+    steer_keeping_norm,
+    unit,
+    write,
+)
 from interv.passes.select import select
-from interv.spec import Ablate, Cap, Steer
+from interv.spec import Ablate, Apply, Cap, Edit, Replace, Steer
 
 
-def build(document: Document, index: int, vectors: Mapping[str, Vector], layers: int) -> Graph:
+def build(
+    document: Document,
+    index: int,
+    vectors: Mapping[str, Vector],
+    layers: int,
+    adapters: Mapping[str, Adapter] | None = None,
+) -> Graph:
     """Build the graph of the program at `index` in a document, for a model of `layers` blocks."""
     program = document.spec.programs[index]
     graph = fx.Graph()
     streams, tokens = graph.placeholder("streams"), graph.placeholder("tokens")
     for number, statement in enumerate(program.statements):
         path = ("programs", index, "statements", number)
-        spans = (document.span(*path, part) for part in ("at", "vector"))
+        noun = "adapter" if isinstance(statement, Apply) else "vector"
+        parts = (("at",), (noun,), ("by",), ("gate", "vector"), ("gate", "site"))
+        spans = (document.span(*path, *part) for part in parts)
         origin = Origin(document.where(*path), document.span(*path), number, *spans)
-        assert isinstance(statement, (Steer, Cap, Ablate)), "refused before"
-        streams = _statement(graph, streams, tokens, statement, vectors, layers, origin)
+        assert isinstance(statement, Edit), "refused before"
+        made = _Statement(graph, tokens, vectors, adapters or {}, layers, origin)
+        streams = made.add(streams, statement)
     graph.output(streams)
     graph.lint()
     return graph
 
 
-def _statement(
-    graph: Graph,
-    streams: Node,
-    tokens: Node,
-    statement: Steer | Cap | Ablate,
-    vectors: Mapping[str, Vector],
-    layers: int,
-    origin: Origin,
-) -> Node:
-    at, at_once = Sites(statement.at, layers), {"origins": (origin,)}
-    h = call(graph, read, streams, at, **at_once)
-    v = call(graph, direction, vectors[statement.vector], at, **at_once)
-    if not isinstance(statement, Steer):
-        v = call(graph, unit, v, **at_once)
-    mask = call(graph, select, tokens, statement.when, **at_once)
-    match statement:
-        case Steer():
-            h = call(graph, steer, h, v, float(statement.scale), mask, **at_once)
-        case Cap():
-            low, high = _bounds(statement)
-            h = call(graph, cap, h, v, low, high, float(statement.strength), mask, **at_once)
-        case Ablate():
-            h = call(graph, ablate, h, v, float(statement.strength), mask, **at_once)
-    return call(graph, write, streams, at, h, **at_once)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Statement:
+    """One statement while its ops are appended to the graph."""
+
+    graph: Graph
+    tokens: Node
+    vectors: Mapping[str, Vector]
+    adapters: Mapping[str, Adapter]
+    layers: int
+    origin: Origin
+
+    def add(self, streams: Node, edit: Edit) -> Node:
+        at = Sites(edit.at, self.layers)
+        h = self.call(read, streams, at)
+        return self.call(write, streams, at, self.edit(h, at, streams, edit))
+
+    def call(self, target: object, *args: object) -> Node:
+        return call(self.graph, target, *args, origins=(self.origin,))  # type: ignore[arg-type]
+
+    def direction(self, name: str, at: Sites) -> Node:
+        return self.call(direction, self.vectors[name], at)
+
+    def edit(self, h: Node, at: Sites, streams: Node, edit: Edit) -> Node:
+        match edit:
+            case Steer(vector=v):
+                target = steer_keeping_norm if edit.keep_norm else steer
+                args = (self.direction(v, at), float(edit.scale))
+                return self.call(target, h, *args, self.mask(h, at, streams, edit))
+            case Replace(vector=v, by=None):
+                numbers = float(edit.scale), float(edit.strength)
+                mask = self.mask(h, at, streams, edit)
+                return self.call(replace, h, self.direction(v, at), *numbers, mask)
+            case Replace(vector=v, by=str(by)):
+                rows = self.direction(v, at), self.direction(by, at)
+                mask = self.mask(h, at, streams, edit)
+                return self.call(exchange, h, *rows, float(edit.strength), mask)
+            case Apply():
+                value = self.adapters[edit.adapter]
+                source, apply = (linear_map, linear) if value.linear else (adapter, low_rank)
+                found = self.call(source, value, at)
+                mask = self.mask(h, at, streams, edit)
+                return self.call(apply, h, found, float(edit.scale), mask)
+            case Cap(vector=v):
+                u = self.call(unit, self.direction(v, at))
+                mask = self.mask(h, at, streams, edit)
+                return self.call(cap, h, u, *_bounds(edit), float(edit.strength), mask)
+            case Ablate(vector=v):
+                u = self.call(unit, self.direction(v, at))
+                mask = self.mask(h, at, streams, edit)
+                return self.call(ablate, h, u, float(edit.strength), mask)
+        raise AssertionError(f"no op for {edit}")
+
+    def mask(self, h: Node, at: Sites, streams: Node, edit: Edit) -> Node:
+        """Append what says which tokens are edited, and how much of the edit they get."""
+        chosen = self.call(select, self.tokens, edit.when)
+        if edit.gate is None:
+            return chosen
+        site = at if edit.gate.site is None else Sites(edit.gate.site, self.layers)
+        h = h if edit.gate.site is None else self.call(read, streams, site)
+        w = self.direction(edit.gate.vector, site)
+        numbers = float(edit.gate.sharpness), float(edit.gate.threshold)
+        return self.call(gate, h, w, *numbers, chosen)
 
 
 def _bounds(statement: Cap) -> tuple[float, float]:

@@ -3,9 +3,10 @@
     before  %3 = steer(%0, calm, 1.5, %2)   %6 = steer(%3, formal, 0.5, %2)
     after   %5 = steer(%0, 1.5·calm + 0.5·formal, 1, %2)
 
-Needs: constants. Keeps: the sum, to rounding in float64, and what every edit between the two
-reads: an add moves over another add, and over a cap or an ablation only where the two cannot
-select one token, or where both read the original. Refuses: nothing; what it leaves is remarked.
+Needs: constants. Keeps: the sum, to rounding in float64, and what every edit and gate between the
+two reads: an add moves over another add, and over what reads the stream only where the two cannot
+select one token, or where both read the original. Gated adds fold where they have one gate.
+Refuses: nothing; what it leaves is remarked.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from interv.passes.ir import (
     call,
     chains,
     copied,
+    gate_of,
     is_op,
     merge_origins,
-    op_name,
     origins,
     selector_of,
+    statement_name,
     tidy,
 )
-from interv.passes.ops import READERS, constant, steer
+from interv.passes.ops import EDITS, READERS, constant, gate, steer
 from interv.passes.show import places
 from interv.selectors import selector_text
 from interv.wording import number_text
@@ -66,6 +68,9 @@ def _joins(chain: Chain, j: int, groups: list[list[Node]], ctx: Context) -> list
         if not is_op(group[0], steer):
             continue
         first = group[0]
+        if not _one_gate(first, edit):
+            why = why or f"not folded into {_where(first)}: they have different gates"
+            continue
         if not ctx.same(selector_of(first), selector_of(edit)):
             why = why or (
                 f"not folded into {_where(first)}: it applies to other tokens "
@@ -75,20 +80,26 @@ def _joins(chain: Chain, j: int, groups: list[list[Node]], ctx: Context) -> list
         block = _reader_between(chain, chain.edits.index(first), j, ctx)
         if block is None:
             return group
-        why = f"not folded into {_where(first)}: {op_name(block)} {_where(block)} reads between"
+        between = f"{statement_name(block)} {_where(block)}"
+        why = f"not folded into {_where(first)}: {between} reads between"
     if why:
         ctx.remark(edit, why, done=False)
     return None
 
 
+def _one_gate(first: Node, edit: Node) -> bool:
+    gates = gate_of(first), gate_of(edit)
+    return gates[0] is gates[1]
+
+
 def _reader_between(chain: Chain, i: int, j: int, ctx: Context) -> Node | None:
+    """Return what reads the stream after edit i and before edit j where both can apply."""
     if chain.together:
         return None
-    for edit in chain.edits[i + 1 : j]:
-        reads = is_op(edit, *READERS)
-        if reads and ctx.overlap(selector_of(edit), selector_of(chain.edits[j])):
-            return edit
-    return None
+    mine = selector_of(chain.edits[j])
+    readers = [edit for edit in chain.edits[i + 1 : j] if is_op(edit, *READERS)]
+    readers += [user for edit in chain.edits[i:j] for user in edit.users if is_op(user, gate)]
+    return next((one for one in readers if ctx.overlap(selector_of(one), mine)), None)
 
 
 def _where(node: Node) -> str:
@@ -128,6 +139,10 @@ def _sum(weights: Sequence[float], nodes: Sequence[Any]) -> Constant:
 
 def _relink(chain: Chain, kept: Sequence[Node]) -> None:
     """Chain the edits that are left, leaving out those folded into others."""
+    for edit in chain.edits:
+        if edit not in kept:
+            for reader in [user for user in edit.users if is_op(user, gate)]:
+                reader.replace_input_with(edit, _before(edit, kept))
     if chain.together:
         total: Any = chain.write.args[2]
         total.args = (chain.read, tuple(kept))
@@ -137,3 +152,10 @@ def _relink(chain: Chain, kept: Sequence[Node]) -> None:
         edit.args = (h, *edit.args[1:])
         h = edit
     chain.write.args = (*chain.write.args[:2], h)
+
+
+def _before(edit: Node, kept: Sequence[Node]) -> Any:
+    """Return what a gate behind a folded edit reads now: the last edit before it that is left."""
+    while is_op(edit, *EDITS) and edit not in kept:
+        edit = edit.args[0]  # type: ignore[assignment]
+    return edit

@@ -15,7 +15,19 @@ from typing import Any
 from interv.passes.constants import Constant, Row, Vector, unit_vector
 from interv.passes.context import Context
 from interv.passes.ir import Graph, Node, call, copied, is_op, ops_of, origins, tidy
-from interv.passes.ops import ablate, cap, constant, direction, steer, unit
+from interv.passes.ops import (
+    ablate,
+    cap,
+    constant,
+    direction,
+    exchange,
+    linear,
+    low_rank,
+    replace,
+    steer,
+    steer_keeping_norm,
+    unit,
+)
 from interv.sites import Site
 
 
@@ -57,9 +69,20 @@ def _replace(graph: Graph, node: Node, value: Constant) -> None:
     node.replace_all_uses_with(new)
 
 
+# Where the factor stands that an edit has no effect without, and what it is called.
+_FACTORS = {
+    steer: (2, "scale"),
+    steer_keeping_norm: (2, "scale"),
+    low_rank: (2, "scale"),
+    linear: (2, "scale"),
+    ablate: (2, "strength"),
+    exchange: (3, "strength"),
+    replace: (3, "strength"),
+    cap: (4, "strength"),
+}
+
+
 def _no_effect(node: Node) -> str | None:
-    if is_op(node, steer) and node.args[2] == 0:
-        return "scale 0"
-    if (is_op(node, cap) and node.args[4] == 0) or (is_op(node, ablate) and node.args[2] == 0):
-        return "strength 0"
-    return None
+    target: Any = node.target
+    place, name = _FACTORS.get(target, (0, ""))
+    return f"{name} 0" if name and node.args[place] == 0 else None

@@ -3,82 +3,83 @@
     before  %3 = steer(%0, v, 1.5, %2)   %6 = cap(%3, u, -1, 2.5, 1, %5)
     after   %4 = update(%0, [v, u], [%2, %3], [1.5·b0, (clamp(p, -1, 2.5) − p)·b1 seeing 0])
 
-Needs: constants. Keeps: what every edit reads, by the Gram of the directions: column j reads
-`p_j + Σ (a_j·b_i) c_i` over the earlier columns that it sees, which are those that can apply to
-the same token, or none where all read the original. Refuses: nothing; any sequence of edits fuses.
+A gate is a column that adds nothing. Where it weighs an edit of a later site, a `probe` of the
+update stands for its weight. A full linear map is a column that names it: a matmul of its own,
+before all else at its site.
+
+Needs: constants. Keeps: what every edit and gate reads, by the Gram of the directions: column j
+reads what the columns that it sees wrote, which are those of earlier edits that can apply to the
+same token, or none where all read the original. Refuses: what would have to come before a full
+linear map (`interv.passes.misplaced`); any other sequence of edits fuses.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from interv.passes.columns import Form
+from interv.errors import raise_all
+from interv.passes.constants import Map
 from interv.passes.context import Context
-from interv.passes.ir import (
-    Chain,
-    Graph,
-    Node,
-    call,
-    chains,
-    copied,
-    is_op,
-    mask_of,
-    merge_origins,
-    origins,
-    selector_of,
-    tidy,
-)
-from interv.passes.ops import READERS, ablate, cap, steer, update
+from interv.passes.cost import Machine, map_cost
+from interv.passes.fused import probe, update
+from interv.passes.fused_site import FusedSite
+from interv.passes.ir import Chain, Graph, Node, call, chains, copied, is_op, tidy
+from interv.passes.misplaced import misplaced
+from interv.passes.ops import gate, linear
 
 
 def fuse_updates(graph: Graph, ctx: Context) -> Graph:
-    """Replace the edits of every site by one update with its columns in program order."""
+    """Replace the edits of every site by one update; raise E417 for a map that is not first."""
     new = copied(graph)
+    raise_all(misplaced(chains(new), ctx))
+    probes: dict[Node, Node] = {}
+    maps: dict[Node, Map] = {}
     for chain in chains(new):
-        rows = tuple(dict.fromkeys(_direction(edit) for edit in chain.edits))
-        columns = tuple(_column(chain, j, rows, ctx) for j in range(len(chain.edits)))
-        masks = tuple(mask_of(edit) for edit in chain.edits)
+        site = FusedSite(new, chain, ctx, probes, maps)
+        values = (chain.read, *chain.edits)
+        for value, edit in zip(values, (*chain.edits, None), strict=True):
+            for reader in [user for user in value.users if is_op(user, gate)]:
+                site.add_gate(reader)
+            if edit is not None:
+                site.add_edit(edit)
         with new.inserting_before(chain.write):
-            node = call(
-                new,
-                update,
-                chain.read,
-                rows,
-                masks,
-                columns,
-                origins=merge_origins(*chain.edits),
-                columns=tuple(origins(edit) for edit in chain.edits),
-            )
+            node = _update(new, chain, site)
+            for reader in site.gates:
+                if any(user not in chain.edits for user in reader.users):
+                    probes[reader] = _probe(new, node, site.gates[reader])
         chain.write.args = (*chain.write.args[:2], node)
-        one = "1 edit of a site becomes an update"
-        many = f"{len(columns)} edits of a site become one update: one read, one write"
-        ctx.remark(node, one if len(columns) == 1 else many)
+        ctx.remark(node, _said(chain, site))
+        for edit in chain.edits:
+            if is_op(edit, linear):
+                ctx.remark(edit, _apart(ctx.model.hidden_size), done=False)
     return tidy(new)
 
 
-def _direction(edit: Node) -> Node:
-    node = edit.args[1]
-    assert isinstance(node, Node)
-    return node
+def _apart(hidden_size: int) -> str:
+    one = map_cost(1, hidden_size, Machine())
+    return (
+        "is not fused: a full linear map is a matmul of its own, before the update of its site:"
+        f" {one.weight_bytes / 1e6:.3g} MB of weights a step, {one.flops / 1e6:.3g} Mflop a token"
+    )
 
 
-def _column(chain: Chain, j: int, rows: tuple[Node, ...], ctx: Context) -> Form:
-    edit = chain.edits[j]
-    row, args = rows.index(_direction(edit)), edit.args
-    numbers: list[Any] = list(args[2:-1])
-    if is_op(edit, steer):
-        return Form(-1, row, alpha=numbers[0])
-    sees = _sees(chain, j, ctx)
-    if is_op(edit, cap):
-        low, high, strength = numbers
-        return Form(row, row, strength=strength, low=low, high=high, sees=sees)
-    assert is_op(edit, ablate)
-    return Form(row, row, strength=numbers[0], low=0.0, high=0.0, sees=sees)
+def _update(graph: Graph, chain: Chain, site: FusedSite) -> Node:
+    every = sorted({o for one in site.where for o in one}, key=lambda origin: origin.order)
+    args = (tuple(site.rows), tuple(site.masks), tuple(site.columns))
+    where = tuple(site.where)
+    return call(graph, update, chain.read, *args, origins=tuple(every), columns=where)
 
 
-def _sees(chain: Chain, j: int, ctx: Context) -> int:
-    if chain.together or not is_op(chain.edits[j], *READERS):
-        return 0
-    mine = selector_of(chain.edits[j])
-    earlier = (selector_of(edit) for edit in chain.edits[:j])
-    return sum(1 << i for i, theirs in enumerate(earlier) if ctx.overlap(theirs, mine))
+def _probe(graph: Graph, node: Node, column: int) -> Node:
+    args: Any = node.args
+    return call(graph, probe, *args, column, origins=node.meta["columns"][column])
+
+
+def _said(chain: Chain, site: FusedSite) -> str:
+    edits, gates = len(chain.edits), len(site.gates)
+    if edits == 0:
+        return "a gate of a later site is read here; nothing is written"
+    more = f" with {gates} gate{'s' if gates > 1 else ''}" if gates else ""
+    if edits == 1:
+        return f"1 edit of a site becomes an update{more}"
+    return f"{edits} edits of a site become one update{more}: one read, one write"

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 from torch import fx
 
 from interv.errors import IntervError, Span
-from interv.passes.ops import EDITS, OPS, Streams, combine, read, update, write
+from interv.passes.fused import probe, update
+from interv.passes.ops import EDITS, OPS, Streams, combine, gate, read, write
 from interv.passes.select import Tokens, select
 from interv.sites import Site
 
@@ -32,7 +33,10 @@ class Origin:
     span: Span | None = None
     order: int = 0  # its place among the statements of the program
     at: Span | None = None  # of its site
-    vector: Span | None = None  # of its vector
+    vector: Span | None = None  # of its vector or adapter
+    by: Span | None = None  # of the vector that takes the place of another
+    probe: Span | None = None  # of its gate's vector
+    probe_at: Span | None = None  # of its gate's site
 
 
 def origins(node: Node) -> tuple[Origin, ...]:
@@ -80,6 +84,20 @@ def is_op(node: object, *targets: Target) -> bool:
 def op_name(node: Node) -> str:
     """Return the name of a node's op."""
     return str(getattr(node.target, "__name__", node.target))
+
+
+def statement_name(node: Node) -> str:
+    """Return the word of the statement that an edit comes from."""
+    name = op_name(node)
+    return _STATEMENTS.get(name, name)
+
+
+_STATEMENTS = {
+    "steer_keeping_norm": "steer",
+    "exchange": "replace",
+    "low_rank": "apply",
+    "linear": "apply",
+}
 
 
 def input_node(graph: Graph, name: str) -> Node:
@@ -141,18 +159,36 @@ def _edits(result: Any, start: Node) -> tuple[Node, ...]:
     return tuple(edits)
 
 
-def mask_of(edit: Node) -> Node:
-    """Return the select node of an edit."""
+def weight_of(edit: Node) -> Node:
+    """Return what weighs an edit: the select node of its tokens, or the gate on them."""
     assert is_op(edit, *EDITS)
-    mask = edit.args[-1]
-    assert isinstance(mask, Node)
-    assert is_op(mask, select)
-    return mask
+    weight = edit.args[-1]
+    assert isinstance(weight, Node)
+    return weight
 
 
-def selector_of(edit: Node) -> Any:
-    """Return the selector of an edit."""
-    return mask_of(edit).args[1]
+def gate_of(edit: Node) -> Node | None:
+    """Return the gate of an edit, None where it has none."""
+    weight = weight_of(edit)
+    return weight if is_op(weight, gate) else None
+
+
+def mask_of(node: Node) -> Node:
+    """Return the select node of an edit, a gate or a weight."""
+    while not is_op(node, select):
+        if is_op(node, probe):
+            args: Any = node.args
+            node = args[2][args[4]]
+        else:
+            last = node.args[-1]
+            assert isinstance(last, Node)
+            node = last
+    return node
+
+
+def selector_of(node: Node) -> Any:
+    """Return the selector of an edit, a gate or a weight."""
+    return mask_of(node).args[1]
 
 
 def edit_count(graph: Graph) -> int:

@@ -25,9 +25,13 @@ class Sites:
         return tuple(Site(self.ref.name, n) for n in layers)
 
     def layers(self, item: int | str | LayerRange) -> range:
-        """Return the layers of one item of the list; negative ones count from the end."""
+        """Return the layers of one item of the list; negative ones count from the end.
+
+        Of what lies outside the model the nearest layer is kept, however far a range goes.
+        """
         if isinstance(item, LayerRange):
-            return range(self._from_end(item.first), self._from_end(item.last) + 1)
+            first, last = self._from_end(item.first), self._from_end(item.last)
+            return range(max(first, -1), min(last, self.num_layers) + 1)
         if isinstance(item, int):
             return range(self._from_end(item), self._from_end(item) + 1)
         return range(self.num_layers)

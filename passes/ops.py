@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from interv.passes.columns import Form
-from interv.passes.constants import Constant, Vector, unit_vector
+from interv.passes.constants import Adapter, Affine, Constant, Rows, Vector, unit_vector
+from interv.passes.fused import probe, update
+from interv.passes.joint import SWEEPS
 from interv.passes.layers import Sites
 from interv.passes.select import select
 from interv.sites import Site
@@ -57,10 +59,45 @@ def constant(value: Constant) -> Tensor:
     return torch.from_numpy(value.array)
 
 
+def adapter(value: Adapter, at: Site | Sites) -> Rows:
+    """Return a low-rank adapter's rows for a site: `[r, H]`, `[r]`, `[r, H]`; or `[n, …]`."""
+    if isinstance(at, Site):
+        return value.at(at.layer)
+    each = [value.at(site.layer) for site in at.expand()]
+    return Rows(*(torch.stack(part) for part in zip(*each, strict=True)))
+
+
+def linear_map(value: Adapter, at: Site | Sites) -> Affine:
+    """Return a full linear map for a site: `[H, H]` and `[H]`; or `[n, …]`."""
+    layers = [at.layer] if isinstance(at, Site) else [site.layer for site in at.expand()]
+    maps = [value.map_at(layer) for layer in layers]
+    parts = ([one.weight for one in maps], [one.bias for one in maps])
+    stacked = Affine(*(torch.from_numpy(np.stack(part)).double() for part in parts))
+    return Affine(*(part[0] for part in stacked)) if isinstance(at, Site) else stacked
+
+
+def gate(h: Tensor, w: Tensor, sharpness: float, threshold: float, mask: Tensor) -> Tensor:
+    """Return `sigmoid(sharpness·(h·w - threshold))` where `mask` `[T]` is set, 0 elsewhere.
+
+    The result weighs an edit: it stands where a mask can stand, which weighs 1 or 0.
+    """
+    wide = _widen(h)
+    p = (wide * w.to(wide.dtype)).sum(-1)
+    return torch.where(mask, torch.sigmoid(sharpness * (p - threshold)), 0.0)
+
+
 def steer(h: Tensor, v: Tensor, scale: float, mask: Tensor) -> Tensor:
     """Return `h + scale·v` where `mask` `[T]` is set, `h` elsewhere."""
     wide = _widen(h)
-    return _where(mask, wide + scale * v.to(wide.dtype), h)
+    return _where(mask, wide + _weighed(scale, mask, wide) * v.to(wide.dtype), h)
+
+
+def steer_keeping_norm(h: Tensor, v: Tensor, scale: float, mask: Tensor) -> Tensor:
+    """Return `(h + scale·v)·‖h‖/‖h + scale·v‖` where `mask` is set; 0/0 counts as 1."""
+    wide = _widen(h)
+    moved = wide + _weighed(scale, mask, wide) * v.to(wide.dtype)
+    before, after = (x.norm(dim=-1, keepdim=True) for x in (wide, moved))
+    return _where(mask, moved * torch.where(after > 0, before / after, 1.0), h)
 
 
 def cap(h: Tensor, u: Tensor, low: float, high: float, strength: float, mask: Tensor) -> Tensor:
@@ -68,14 +105,76 @@ def cap(h: Tensor, u: Tensor, low: float, high: float, strength: float, mask: Te
     wide = _widen(h)
     u = u.to(wide.dtype)
     p = (wide * u).sum(-1, keepdim=True)
-    return _where(mask, wide + strength * (p.clamp(low, high) - p) * u, h)
+    moved = _weighed(strength, mask, wide) * (p.clamp(low, high) - p) * u
+    return _where(mask, wide + moved, h)
 
 
 def ablate(h: Tensor, u: Tensor, strength: float, mask: Tensor) -> Tensor:
     """Return `h - strength·(h·u)·u` where `mask` is set."""
     wide = _widen(h)
     u = u.to(wide.dtype)
-    return _where(mask, wide - strength * (wide * u).sum(-1, keepdim=True) * u, h)
+    p = (wide * u).sum(-1, keepdim=True)
+    return _where(mask, wide - _weighed(strength, mask, wide) * p * u, h)
+
+
+def replace(h: Tensor, v: Tensor, scale: float, strength: float, mask: Tensor) -> Tensor:
+    """Return `h + strength·(scale·v - h)` where `mask` is set."""
+    wide = _widen(h)
+    moved = _weighed(strength, mask, wide) * (scale * v.to(wide.dtype) - wide)
+    return _where(mask, wide + moved, h)
+
+
+def exchange(h: Tensor, a: Tensor, b: Tensor, strength: float, mask: Tensor) -> Tensor:
+    """Return `h + strength·(h·a/‖a‖²)·(b - a)` where `mask` is set: concept a becomes b."""
+    wide = _widen(h)
+    a, b = a.to(wide.dtype), b.to(wide.dtype)
+    share = (wide * a).sum(-1, keepdim=True) / (a * a).sum(-1, keepdim=True)
+    return _where(mask, wide + _weighed(strength, mask, wide) * share * (b - a), h)
+
+
+def low_rank(h: Tensor, rows: Rows, scale: float, mask: Tensor) -> Tensor:
+    """Return `h + scale·((h readᵀ + bias) write)` where `mask` is set: all rows read one h."""
+    wide = _widen(h)
+    read, bias, write = (part.to(wide.dtype) for part in rows)
+    p = wide @ read.transpose(-1, -2) + bias.unsqueeze(-2)
+    return _where(mask, wide + _weighed(scale, mask, wide) * (p @ write), h)
+
+
+def linear(h: Tensor, full: Affine, scale: float, mask: Tensor) -> Tensor:
+    """Return `h + scale·((h weightᵀ + bias) - h)` where `mask` is set."""
+    wide = _widen(h)
+    weight, bias = (part.to(wide.dtype) for part in full)
+    mapped = wide @ weight.transpose(-1, -2) + bias.unsqueeze(-2)
+    return _where(mask, wide + _weighed(scale, mask, wide) * (mapped - wide), h)
+
+
+def joint(
+    h: Tensor,
+    directions: Sequence[Tensor],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    mask: Tensor,
+) -> Tensor:
+    """Return the stream nearest to `h` with `low <= h'·u <= high` for all, where `mask` is set.
+
+    `h' = h + Σ cⱼ·uⱼ`, each c in turn put to what its own bound asks for, until none moves by more
+    than rounding (Hildreth, A quadratic programming procedure, 1957), at most `SWEEPS` times.
+    """
+    wide = _widen(h)
+    bank = torch.stack([u.to(wide.dtype) for u in directions])  # [K, H]
+    gram, p = bank @ bank.T, wide @ bank.T  # [K, K], [T, K]
+    gram.fill_diagonal_(0.0)
+    c, largest = torch.zeros_like(p), torch.zeros_like(p[:, :1])
+    for sweep in range(SWEEPS):
+        before = c.clone()
+        for j, (low, high) in enumerate(zip(lows, highs, strict=True)):
+            at = p[:, j] + c @ gram[j]
+            c[:, j] = at.clamp(low, high) - at
+            if sweep == 0:
+                largest = torch.maximum(largest, at.abs()[:, None])
+        if ((c - before).abs() <= 2 * torch.finfo(p.dtype).eps * largest).all():
+            break
+    return _where(mask, wide + c @ bank, h)
 
 
 def combine(h: Tensor, edited: Sequence[Tensor]) -> Tensor:
@@ -87,41 +186,17 @@ def combine(h: Tensor, edited: Sequence[Tensor]) -> Tensor:
     return total.to(h.dtype)
 
 
-def update(
-    h: Tensor, directions: Sequence[Tensor], masks: Sequence[Tensor], columns: Sequence[Form]
-) -> Tensor:
-    """Return the rank-K update: K dots on the original `h`, one write.
-
-    `directions` are V rows `[H]`, `masks` one `[T]` a column. With `p = A h` and the Gram
-    `G_ji = a_j·b_i`, column j reads `p_j + Σ G_ji c_i` over the earlier columns it sees, which is
-    what it would have read after them, and `h' = h + Σ c_j b_j`. Rows that no mask selects keep
-    their bits.
-    """
-    wide = _widen(h)
-    bank = torch.stack([row.to(wide.dtype) for row in directions])  # [V, H]
-    a = bank[[max(column.a, 0) for column in columns]]  # [K, H]
-    b = bank[[column.b for column in columns]]  # [K, H]
-    p, gram = wide @ a.T, a @ b.T  # [T, K], [K, K]
-    c = torch.zeros_like(p)  # [T, K]
-    for j, column in enumerate(columns):
-        seen = [i for i in range(j) if column.sees >> i & 1]
-        at = p[:, j] + c[:, seen] @ gram[j, seen]
-        at = torch.zeros_like(at) if column.a < 0 else at
-        c[:, j] = torch.where(masks[j], phi(column, at), 0.0)
-    return _where(torch.stack(list(masks)).any(0), wide + c @ b, h)
-
-
-def phi(column: Form, p: Tensor) -> Tensor:
-    """Return the coefficient of a column that reads `p` `[T]`."""
-    return column.alpha + column.beta * p + column.strength * (p.clamp(column.low, column.high) - p)
-
-
 def _widen(h: Tensor) -> Tensor:
     return h.to(torch.promote_types(h.dtype, torch.float32))
 
 
+def _weighed(factor: float, mask: Tensor, wide: Tensor) -> Tensor:
+    """Return a factor times the weight of each token, `[…, T, 1]`."""
+    return factor * mask.to(wide.dtype)[..., None]
+
+
 def _where(mask: Tensor, edited: Tensor, h: Tensor) -> Tensor:
-    return torch.where(mask[:, None], edited.to(h.dtype), h)
+    return torch.where((mask != 0)[..., None], edited.to(h.dtype), h)
 
 
 def _nothing(hidden_size: int, columns: int) -> int:
@@ -149,36 +224,52 @@ class Op:
         return str(self.fn.__name__)
 
 
+def _edit(fn: Callable[..., Any], args: str, formula: str, flops: int) -> Op:
+    """Declare an edit of the stream: it reads one and gives one, at so many flops an element."""
+    return Op(
+        fn,
+        ("stream", *args.split(), "mask"),
+        "stream",
+        formula,
+        flops=lambda H, K: flops * K * H,
+        elements=lambda H, K: 2 * H,
+    )
+
+
+_CAP = "h + strength·(clamp(h·û, low, high) − h·û)·û"
 _DECLARED = (
     Op(read, ("streams", "site"), "stream", "h", elements=lambda H, K: 2 * H),
     Op(select, ("tokens", "selector"), "mask", "m"),
     Op(direction, ("vector", "site"), "direction", "v"),
     Op(unit, ("direction",), "direction", "v/‖v‖"),
     Op(constant, ("constant",), "direction", "v"),
+    Op(adapter, ("adapter", "site"), "rows", "A, bias, B"),
+    Op(linear_map, ("adapter", "site"), "map", "W, b"),
     Op(
-        steer,
-        ("stream", "direction", "number", "mask"),
-        "stream",
-        "h + scale·v",
+        gate,
+        ("stream", "direction", "number", "number", "mask"),
+        "mask",
+        "sigmoid(sharpness·(h·w − threshold))",
         flops=lambda H, K: 2 * H,
-        elements=lambda H, K: 2 * H,
+        elements=lambda H, K: H,
     ),
+    _edit(steer, "direction number", "h + scale·v", 2),
+    _edit(steer_keeping_norm, "direction number", "(h + scale·v)·‖h‖/‖h + scale·v‖", 7),
+    _edit(cap, "direction number number number", _CAP, 4),
+    _edit(ablate, "direction number", "h − strength·(h·û)·û", 4),
+    _edit(replace, "direction number number", "h + strength·(scale·v − h)", 3),
+    _edit(exchange, "direction direction number", "h + strength·(h·a/‖a‖²)·(b − a)", 5),
+    _edit(low_rank, "rows number", "h + scale·(A h + bias) B", 4),
+    # A column of no directions; its matmul is a launch of its own before the update of its site.
     Op(
-        cap,
-        ("stream", "direction", "number", "number", "number", "mask"),
+        linear,
+        ("stream", "map", "number", "mask"),
         "stream",
-        "h + strength·(clamp(h·û, low, high) − h·û)·û",
-        flops=lambda H, K: 4 * H,
-        elements=lambda H, K: 2 * H,
+        "h + scale·(W h + b − h)",
+        flops=lambda H, K: 2 * K * H * H,
+        elements=lambda H, K: 3 * H,
     ),
-    Op(
-        ablate,
-        ("stream", "direction", "number", "mask"),
-        "stream",
-        "h − strength·(h·û)·û",
-        flops=lambda H, K: 4 * H,
-        elements=lambda H, K: 2 * H,
-    ),
+    _edit(joint, "direction* numbers numbers", "h + Σ cⱼ·ûⱼ, least ‖c·û‖ with all in bounds", 4),
     Op(
         combine,
         ("stream", "stream*"),
@@ -192,10 +283,12 @@ _DECLARED = (
         update,
         ("stream", "direction*", "mask*", "columns"),
         "stream",
-        "h + Σ cⱼ·bⱼ  with  cⱼ = φⱼ(aⱼ·h + Σ (aⱼ·bᵢ)·cᵢ)",
+        "ρ·h + Σ cⱼ·bⱼ  with  cⱼ = φⱼ(aⱼ·h + Σ (aⱼ·bᵢ)·cᵢ)",
         flops=lambda H, K: 4 * K * H,
         elements=lambda H, K: 3 * H,
     ),
+    # What a gate of that update weighs; it is computed there and costs nothing of its own.
+    Op(probe, ("stream", "direction*", "mask*", "columns", "column"), "mask", "gⱼ"),
     Op(
         write,
         ("streams", "site", "stream"),
@@ -208,6 +301,6 @@ _DECLARED = (
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in _DECLARED})
 
 # The edits of the stream: the ops that a statement of a program becomes.
-EDITS = (steer, cap, ablate)
+EDITS = (steer, steer_keeping_norm, cap, ablate, replace, exchange, low_rank, linear, joint)
 # The edits that read the stream they change; an add does not.
-READERS = (cap, ablate)
+READERS = EDITS[1:]

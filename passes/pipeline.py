@@ -14,6 +14,8 @@ from interv.passes.fuse_updates import fuse_updates
 from interv.passes.ir import Graph
 from interv.passes.resolve_conflicts import resolve_conflicts
 from interv.passes.resolve_sites import resolve_sites
+from interv.passes.share_reads import share_reads
+from interv.passes.solve_joint import solve_joint
 from interv.passes.verify import verify
 
 Pass: TypeAlias = Callable[[Graph, Context], Graph]
@@ -22,6 +24,9 @@ PASSES: tuple[Pass, ...] = (
     resolve_sites,
     resolve_conflicts,
     fold_constants,
+    solve_joint,
+    # Before the adds fold: those with one gate can.
+    share_reads,
     fold_adds,
     fuse_updates,
     drop_dead,
@@ -37,13 +42,18 @@ class Stage:
     remarks: tuple[Remark, ...] = ()
 
 
-def run_passes(graph: Graph, ctx: Context) -> tuple[Stage, ...]:
+# A program that a request brings along has only the directions that the banks hold already, so
+# its adds stay apart.
+INLINE_PASSES = tuple(one for one in PASSES if one is not fold_adds)
+
+
+def run_passes(graph: Graph, ctx: Context, passes: tuple[Pass, ...] = PASSES) -> tuple[Stage, ...]:
     """Run the pipeline over one program and keep every graph on the way.
 
     Raises what the passes refuse, and E301 where one of them makes an invalid graph.
     """
     stages = [Stage("build", verify(graph, "build"))]
-    for one in PASSES:
+    for one in passes:
         said = len(ctx.remarks)
         name = one.__name__
         graph = verify(one(graph, ctx), name)

@@ -6,28 +6,32 @@
 
 Needs: fused updates. Keeps: the order of columns; sites come in the order of the forward pass,
 bank rows and selector bits in the order of first use. Directions are rounded to float32 here,
-once. Refuses: more than 64 distinct selectors, more than 64 columns of a program at a site.
+once. Refuses: more than 64 distinct selectors, more than 64 columns of a program at a site,
+more than 64 gates of a program that weigh edits of later sites.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from interv.errors import IntervError, raise_all
 from interv.model import ModelFacts
 from interv.passes.columns import Form
-from interv.passes.constants import Constant, Row
+from interv.passes.constants import Constant, Map, Row, Vector, unit_vector
 from interv.passes.cost import Machine, cost_of
-from interv.passes.ir import Graph, Node, Origin, is_op, ops_of
+from interv.passes.fused import probe
+from interv.passes.ir import Graph, Node, Origin, is_op, ops_of, origins, selector_of
 from interv.passes.ops import write
 from interv.passes.plan import (
+    GATES,
     MAX_COLUMNS,
     MAX_SELECTORS,
+    MOST_GATES,
     Bank,
     PlacedColumn,
     PlacedSite,
@@ -38,28 +42,88 @@ from interv.spec import Conflict, Selector
 
 
 def place(
-    graphs: Mapping[str, Graph], conflicts: Mapping[str, Conflict], model: ModelFacts
+    graphs: Mapping[str, Graph],
+    conflicts: Mapping[str, Conflict],
+    model: ModelFacts,
+    spare: Sequence[Vector] = (),
 ) -> Plan:
-    """Lay the programs out; raise E410 for too many selectors, E411 for too many columns."""
+    """Lay the programs out; raise E410, E411 and E416 for too many selectors, columns and gates.
+
+    The banks also hold the directions of `spare`, as they are and of length 1, for programs that
+    come later.
+    """
     tables: dict[Site, _Table] = {}
     selectors: dict[Selector, tuple[Origin, ...]] = {}
     for program, graph in graphs.items():
-        for end in ops_of(graph):
-            if is_op(end, write):
-                site: Any = end.args[1]
-                node: Any = end.args[2]
-                tables.setdefault(site, _Table()).add(program, node, selectors)
-    raise_all([*_too_many_selectors(selectors), *_too_many_columns(tables)])
+        places = stores(graph)
+        for site, node in updates(graph):
+            tables.setdefault(site, _Table()).add(program, site, node, places, selectors)
+    for site, table in tables.items():
+        for vector in spare:
+            if vector.fits(site.layer, model.hidden_size):
+                table.row(Constant(str(vector), vector.at(site.layer)))
+                table.row(Constant(f"û {vector}", unit_vector(vector.at(site.layer))))
+    raise_all(
+        [
+            *_too_many_selectors(selectors),
+            *_too_many_columns(tables),
+            *(error for item in graphs.items() for error in _too_many_gates(*item)),
+        ]
+    )
     sites = tuple(tables[site].freeze(site) for site in sorted(tables, key=lambda site: site.order))
     sizes = [(len(one.bank), one.width) for one in sites]
+    maps = sum(len(one.maps) for one in sites)
     return Plan(
         hidden_size=model.hidden_size,
         num_layers=model.num_layers,
         sites=sites,
         selectors=tuple(selectors),
         conflicts=MappingProxyType(dict(conflicts)),
-        cost=cost_of(sizes, model.hidden_size, Machine()),
+        cost=cost_of(sizes, model.hidden_size, Machine(), maps),
     )
+
+
+def updates(graph: Graph) -> Iterator[tuple[Site, Node]]:
+    """Yield the fused update of each site that a graph writes."""
+    for end in ops_of(graph):
+        if is_op(end, write):
+            site: Any = end.args[1]
+            node: Any = end.args[2]
+            yield site, node
+
+
+# The gates that weigh edits of later sites: a site, a column, and the place of its weight.
+Stores: TypeAlias = Mapping[tuple[Site, int], int]
+
+
+def stores(graph: Graph) -> Stores:
+    """Give each gate that weighs an edit of a later site its place, in the order of the graph."""
+    found: dict[tuple[Site, int], int] = {}
+    for node in ops_of(graph):
+        if is_op(node, probe):
+            found.setdefault(_gate(node), len(found))
+    return found
+
+
+def _gate(node: Node) -> tuple[Site, int]:
+    args: Any = node.args
+    return args[0].args[1], args[4]
+
+
+def columns_of(
+    site: Site, node: Node, places: Stores, row: Callable[[Constant], int]
+) -> Iterator[tuple[PlacedColumn, Selector]]:
+    """Yield an update's columns with their selectors; `row` gives a direction's bank row.
+
+    The columns' own selectors are not numbered yet.
+    """
+    args: Any = node.args
+    where = [row(direction.args[0]) for direction in args[1]]
+    columns = zip(args[3], args[2], node.meta["columns"], strict=True)
+    for j, (form, mask, where_from) in enumerate(columns):
+        gate = GATES + places[_gate(mask)] if is_op(mask, probe) else form.gate
+        store = places.get((site, j), -1)
+        yield PlacedColumn(_moved(form, where), -1, where_from, gate, store), selector_of(mask)
 
 
 @dataclass(slots=True)
@@ -70,17 +134,31 @@ class _Table:
     bank: list[Bank] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     programs: dict[str, tuple[PlacedColumn, ...]] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)  # by digest
 
-    def add(self, program: str, node: Node, selectors: dict[Selector, tuple[Origin, ...]]) -> None:
-        args: Any = node.args
-        where = [self.row(direction.args[0]) for direction in args[1]]
+    def add(
+        self,
+        program: str,
+        site: Site,
+        node: Node,
+        places: Stores,
+        selectors: dict[Selector, tuple[Origin, ...]],
+    ) -> None:
         placed = []
-        for form, mask, origins in zip(args[3], args[2], node.meta["columns"], strict=True):
-            selector = mask.args[1]
-            selectors.setdefault(selector, origins)
-            bit = list(selectors).index(selector)
-            placed.append(PlacedColumn(_moved(form, where), bit, origins))
+        for column, selector in columns_of(site, node, places, self.row):
+            selectors.setdefault(selector, column.origins)
+            column = self.linear(column, column.form.map)
+            placed.append(replace(column, selector=list(selectors).index(selector)))
         self.programs[program] = tuple(placed)
+
+    def linear(self, column: PlacedColumn, full: Map | None) -> PlacedColumn:
+        """Give a LINEAR column the number of its map, a new one if its bytes are new."""
+        if full is None:
+            return column
+        self.maps.setdefault(full.digest, full)
+        nothing = self.row(Constant("0", np.zeros(len(full.bias))))
+        number = list(self.maps).index(full.digest)
+        return replace(column, form=replace(column.form, b=nothing), store=number)
 
     def row(self, value: Constant) -> int:
         """Return the bank row of a direction, a new one if its float32 bytes are new."""
@@ -95,7 +173,8 @@ class _Table:
     def freeze(self, site: Site) -> PlacedSite:
         bank = np.stack(self.bank)
         bank.setflags(write=False)
-        return PlacedSite(site, bank, tuple(self.labels), MappingProxyType(dict(self.programs)))
+        programs, maps = MappingProxyType(dict(self.programs)), tuple(self.maps.values())
+        return PlacedSite(site, bank, tuple(self.labels), programs, maps)
 
 
 def rounded_row(row: Row) -> Bank:
@@ -104,7 +183,8 @@ def rounded_row(row: Row) -> Bank:
 
 
 def _moved(form: Form, where: list[int]) -> Form:
-    return replace(form, a=where[form.a] if form.a >= 0 else -1, b=where[form.b])
+    a, b = (where[row] if row >= 0 else -1 for row in (form.a, form.b))
+    return replace(form, a=a, b=b)
 
 
 def _too_many_selectors(selectors: Mapping[Selector, tuple[Origin, ...]]) -> list[IntervError]:
@@ -120,6 +200,19 @@ def _too_many_selectors(selectors: Mapping[Selector, tuple[Origin, ...]]) -> lis
             helps=["put programs that are not used together into engines of their own"],
         )
     ]
+
+
+def _too_many_gates(program: str, graph: Graph) -> Iterator[IntervError]:
+    count = len(stores(graph))
+    if count > MOST_GATES:
+        last = [node for node in ops_of(graph) if is_op(node, probe)][-1]
+        yield IntervError(
+            "E416",
+            f"program '{program}' has {count} gates that weigh edits of later sites,"
+            f" {MOST_GATES} are possible",
+            origins(last)[0].span,
+            "one too many",
+        )
 
 
 def _too_many_columns(tables: Mapping[Site, _Table]) -> list[IntervError]:

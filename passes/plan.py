@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.passes.columns import Form
+from interv.passes.constants import Map
 from interv.passes.cost import Cost
 from interv.passes.ir import Origin
 from interv.sites import Site
@@ -20,15 +21,27 @@ Bank: TypeAlias = npt.NDArray[np.float32]
 # A selector is a bit of an int64 a token; what a column sees is a bit of an int64 too.
 MAX_SELECTORS = 64
 MAX_COLUMNS = 64
+# Gates of an update's own columns are numbered below this, gates of earlier sites from here on.
+GATES = MAX_COLUMNS
+# The most gates that weigh edits of later sites, for each token.
+MOST_GATES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedColumn:
-    """A column whose `form` points into its site's bank and whose selector has a bit."""
+    """A column whose `form` points into its site's bank and whose selector has a bit.
+
+    `gate` is that of the form, or GATES and the place of a gate of an earlier site among those
+    that its program stores; `store` is the place where this column, a gate, stores its weight.
+    Of a LINEAR column `store` is the number of its map at the site, and `b` is a row of zeros:
+    what adds it adds nothing, and counts the row.
+    """
 
     form: Form
     selector: int  # index into Plan.selectors
     origins: tuple[Origin, ...]
+    gate: int = -1
+    store: int = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +52,7 @@ class PlacedSite:
     bank: Bank  # [V, H], unique directions
     labels: tuple[str, ...]  # what each row is called, for the explain
     programs: Mapping[str, tuple[PlacedColumn, ...]]
+    maps: tuple[Map, ...] = ()  # full linear maps, unique
 
     @property
     def width(self) -> int:

@@ -4,6 +4,7 @@
     conflict priority    the later selector loses the overlap:  all  ->  all and not prompt
     conflict sequential  each reads what the earlier wrote; the graph stays as it is
     conflict sum         %9 = combine(%0, [%3, %6])   all read the original %0
+    conflict joint       left to `solve_joint`
 
 Needs: resolved sites. Keeps: the meaning of the policy, for every token. Refuses: a conflict
 under `conflict error`. Until here a graph says "sequential" whatever the program's policy is.
@@ -23,17 +24,18 @@ from interv.passes.ir import (
     call,
     chains,
     copied,
+    gate_of,
     input_node,
     is_op,
     mask_of,
     merge_origins,
-    op_name,
     ops_of,
     origins,
     selector_of,
+    statement_name,
     tidy,
 )
-from interv.passes.ops import READERS, combine
+from interv.passes.ops import READERS, combine, gate
 from interv.passes.select import select
 from interv.passes.show import places
 from interv.selectors import selector_text
@@ -53,7 +55,7 @@ def resolve_conflicts(graph: Graph, ctx: Context) -> Graph:
             _cut(new, ctx)
         case "sum":
             _add_up(new, pairs, ctx)
-        case _:
+        case "sequential":
             _note_order(pairs, ctx)
     return tidy(new)
 
@@ -81,7 +83,7 @@ def _conflicts(
 
 def _conflict(earlier: Node, later: Node, sites: list[Site], ctx: Context) -> IntervError:
     first, second = origins(earlier)[0], origins(later)[0]
-    said = f"{op_name(earlier)} ({first.where}) and {op_name(later)} ({second.where})"
+    said = f"{statement_name(earlier)} ({first.where}) and {statement_name(later)} ({second.where})"
     where = sites_text(sites)
     return IntervError(
         "E401",
@@ -92,7 +94,7 @@ def _conflict(earlier: Node, later: Node, sites: list[Site], ctx: Context) -> In
         notes=[
             f"their selectors: {selector_text(selector_of(earlier))}"
             f"  ·  {selector_text(selector_of(later))}",
-            "policies: error, priority, sequential, sum",
+            "policies: error, priority, sequential, sum, joint",
         ],
         helps=["say 'conflict sequential' to let the later one read what the earlier wrote"],
     )
@@ -148,7 +150,15 @@ def _reselect(graph: Graph, edit: Node, selector: Selector, winners: list[Node])
         with graph.inserting_before(first):
             mask = call(graph, select, input_node(graph, "tokens"), selector)
     mask.meta["origins"] = merge_origins(mask, mask_of(edit), *winners)
-    edit.args = (*edit.args[:-1], mask)
+    own = gate_of(edit)
+    if own is None:
+        edit.args = (*edit.args[:-1], mask)
+        return
+    # Other edits may keep the gate as it is.
+    first.prepend(mask)
+    with graph.inserting_before(own):
+        again = call(graph, gate, *own.args[:-1], mask, origins=origins(own))
+    edit.args = (*edit.args[:-1], again)
 
 
 def _add_up(
@@ -156,6 +166,10 @@ def _add_up(
 ) -> None:
     """Let the edits of a site read the original, where any two of them overlap."""
     for chain in chains(graph):
+        for edit in chain.edits:
+            # What reads the stream between two edits are gates: they read the original too.
+            for reader in [user for user in edit.users if is_op(user, gate)]:
+                reader.replace_input_with(edit, chain.read)
         if not pairs[chain.site]:
             continue
         for edit in chain.edits:

@@ -4,91 +4,134 @@
     after   %0 = read(streams, post_block[28])         %4 = steer(%0, …)    write post_block[28]
             %6 = read(streams, post_block[29])         %8 = steer(%6, …)    %11 = cap(%8, …)   write
 
+A gate at another site reads the stream there, as the statements before its own left it.
+
 Needs: a graph as `build` makes it. Keeps: the order of statements at a site; sites come in the
-order of the forward pass. Refuses: layers outside the model or listed twice, empty ranges,
-vectors without a direction for a layer or of another width than the model.
+order of the forward pass. Refuses: what the model does not have (`interv.passes.fit`), and gates
+that come after an edit of theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import fx
 
-from interv.errors import IntervError, raise_all
-from interv.model import ModelFacts
-from interv.passes.constants import Vector
+from interv.errors import raise_all
 from interv.passes.context import Context
-from interv.passes.ir import Graph, Node, call, is_op, merge_origins, ops_of, origins, tidy
-from interv.passes.layers import Sites
-from interv.passes.ops import EDITS, direction, read, unit, write
+from interv.passes.fit import complaints, place_of
+from interv.passes.ir import (
+    Graph,
+    Node,
+    call,
+    gate_of,
+    is_op,
+    mask_of,
+    merge_origins,
+    ops_of,
+    origins,
+    tidy,
+)
+from interv.passes.ops import EDITS, OPS, gate, read, unit, write
 from interv.passes.select import select
 from interv.sites import Site
-from interv.spec import LayerRange
-from interv.wording import item_text, layer_text
+from interv.wording import layer_text
+
+# What happens at a site: edits, and gates of edits at later sites.
+Items: TypeAlias = dict[Site, list[Node]]
 
 
 def resolve_sites(graph: Graph, ctx: Context) -> Graph:
-    """Resolve every site; raise E208, E229, E240 to E243 for what the model does not have."""
+    """Resolve every site; raise E208, E218, E229, E240 to E243 for what the model has not."""
     edits = [node for node in ops_of(graph) if is_op(node, *EDITS)]
-    raise_all([error for edit in edits for error in _complaints(edit, ctx)])
-    by_site: dict[Site, list[Node]] = {}
+    raise_all([error for edit in edits for error in complaints(edit, ctx.model)])
+    items: Items = {}
     for edit in edits:
-        at = _place(edit)
+        at = place_of(edit)
+        own = gate_of(edit)
+        if own is not None and own.args[0] is not edit.args[0]:
+            # Listed before its edit: at a site that both have, it reads what the edit reads.
+            items.setdefault(place_of(own).expand()[0], []).append(own)
         for site in at.expand():
-            by_site.setdefault(site, []).append(edit)
+            items.setdefault(site, []).append(edit)
         if len(at.expand()) > 1:
-            count = len(at.expand())
-            ctx.remark(edit, f"{at} is {count} sites: layers {_spell(at)}")
-    builder = _Builder.over(by_site)
+            layers = layer_text(site.layer for site in at.expand())
+            ctx.remark(edit, f"{at} is {len(at.expand())} sites: layers {layers}")
+    builder = _Builder.over(items)
     return tidy(builder.graph)
 
 
 @dataclass(slots=True)
 class _Builder:
-    """The graph being made, and the directions and masks that are there already."""
+    """The graph being made, and the directions, masks and gates that are there already."""
 
     graph: Graph
     tokens: Node
     streams: Node
     shared: dict[tuple[Any, ...], Node] = field(default_factory=dict)
+    gates: dict[Node, Node] = field(default_factory=dict)
 
     @classmethod
-    def over(cls, by_site: dict[Site, list[Node]]) -> _Builder:
+    def over(cls, items: Items) -> _Builder:
         graph = fx.Graph()
         streams, tokens = graph.placeholder("streams"), graph.placeholder("tokens")
         self = cls(graph, tokens, streams)
-        for site in sorted(by_site, key=lambda site: site.order):
-            self.site(site, by_site[site])
+        for site in sorted(items, key=lambda site: site.order):
+            self.site(site, items[site])
         graph.output(self.streams)
         return self
 
-    def site(self, site: Site, edits: Sequence[Node]) -> None:
-        """Append one site: its read, its edits in listed order, its write."""
-        every = merge_origins(*edits)
+    def site(self, site: Site, items: Sequence[Node]) -> None:
+        """Append one site: its read, what happens there in listed order, its write."""
+        every = merge_origins(*items)
         h = call(self.graph, read, self.streams, site, origins=every)
-        for edit in edits:
-            v = self.direction(edit.args[1], site)
-            numbers = edit.args[2:-1]
-            mask = self.mask(edit.args[-1])
-            target: Any = edit.target
-            h = call(self.graph, target, h, v, *numbers, mask, origins=origins(edit))
+        for item in items:
+            if is_op(item, gate):
+                self.gates[item] = self.gate(item, h, site)
+            else:
+                h = self.edit(item, h, site)
         self.streams = call(self.graph, write, self.streams, site, h, origins=every)
 
-    def direction(self, node: Any, site: Site) -> Node:
-        """Return the direction for a layer, the same node for the same vector and layer."""
+    def edit(self, edit: Node, h: Node, site: Site) -> Node:
+        """Append an edit, its own gate before it."""
+        operands, own = self.operands(edit, site), gate_of(edit)
+        if own is None:
+            weight = self.mask(edit)
+        elif own in self.gates:
+            weight = self.gates[own]
+        else:
+            weight = self.gate(own, h, site)
+        target: Any = edit.target
+        return call(self.graph, target, h, *operands, weight, origins=origins(edit))
+
+    def gate(self, node: Node, h: Node, site: Site) -> Node:
+        """Append a gate that reads `h`."""
+        operands, mask = self.operands(node, site), self.mask(node)
+        return call(self.graph, gate, h, *operands, mask, origins=origins(node))
+
+    def operands(self, node: Node, site: Site) -> list[Any]:
+        """Return what stands between an op's stream and its weight, for the site's layer."""
+        kinds = OPS[getattr(node.target, "__name__", "")].args[1:-1]
+        return [
+            self.operand(arg, site) if kind in ("direction", "rows", "map") else arg
+            for kind, arg in zip(kinds, node.args[1:-1], strict=True)
+        ]
+
+    def operand(self, node: Any, site: Site) -> Node:
+        """Return a direction or rows for a layer, the same node for the same vector and layer."""
         normal = is_op(node, unit)
         source = node.args[0] if normal else node
-        vector: Vector = source.args[0]
-        layer = -1 if vector.layers is None else site.layer
-        raw = self.once((vector, layer), direction, vector, site, like=node)
-        return self.once((vector, layer, unit), unit, raw, like=node) if normal else raw
+        value: Any = source.args[0]
+        layer = -1 if value.layers is None else site.layer
+        raw = self.once((value, layer), source.target, value, site, like=node)
+        return self.once((value, layer, unit), unit, raw, like=node) if normal else raw
 
     def mask(self, node: Any) -> Node:
         """Return the mask of a selector, the same node for the same selector."""
-        return self.once((select, node.args[1]), select, self.tokens, node.args[1], like=node)
+        selector = mask_of(node).args[1]
+        return self.once((select, selector), select, self.tokens, selector, like=node)
 
     def once(self, key: tuple[Any, ...], target: Any, *args: Any, like: Node) -> Node:
         if key not in self.shared:
@@ -96,80 +139,3 @@ class _Builder:
         node = self.shared[key]
         node.meta["origins"] = merge_origins(node, like)
         return node
-
-
-def _place(edit: Node) -> Sites:
-    start: Any = edit.args[0]
-    at: Sites = start.args[1]
-    return at
-
-
-def _spell(at: Sites) -> str:
-    return layer_text(site.layer for site in at.expand())
-
-
-def _complaints(edit: Node, ctx: Context) -> list[IntervError]:
-    at, origin = _place(edit), origins(edit)[0]
-    layers = [site.layer for site in at.expand()]
-    twice = sorted({n for n in layers if layers.count(n) > 1})
-    of_site = [error for item in at.ref.layers for error in _item_complaints(item, at, ctx.model)]
-    if twice and not of_site:
-        of_site.append(IntervError("E241", f"'{at}' lists layer {layer_text(twice)} twice"))
-    of_vector = _vector_complaints(edit, at, ctx.model, lists_layers=not of_site)
-    for error in of_site:
-        error.span = origin.at or origin.span
-    for error in of_vector:
-        error.span = origin.vector or origin.span
-    return [*of_site, *of_vector]
-
-
-def _item_complaints(
-    item: int | str | LayerRange, at: Sites, model: ModelFacts
-) -> list[IntervError]:
-    ends = _ends(item)
-    outside = [n for n in ends if not -model.num_layers <= n < model.num_layers]
-    last = model.num_layers - 1
-    if outside:
-        here = f"layers here: 0..{last}, or -{model.num_layers}..-1 from the end"
-        text = f"'{model.name}' has no layer {outside[0]}: it has {model.num_layers} blocks"
-        return [IntervError("E240", text, notes=[here])]
-    if not at.layers(item):
-        text = f"'{item_text(item)}' is an empty range"
-        first, end = (at.layers(item).start, at.layers(item).stop - 1)
-        helps = [f"layer {first} comes after layer {end}; did you mean '{end}..{first}'?"]
-        return [IntervError("E208", text, helps=helps)]
-    return []
-
-
-def _ends(item: int | str | LayerRange) -> tuple[int, ...]:
-    if isinstance(item, LayerRange):
-        return (item.first, item.last)
-    return (item,) if isinstance(item, int) else ()
-
-
-def _vector_complaints(
-    edit: Node, at: Sites, model: ModelFacts, *, lists_layers: bool
-) -> list[IntervError]:
-    source: Any = edit.args[1]
-    vector: Vector = (source.args[0] if is_op(source, unit) else source).args[0]
-    known, held = vector.directions, vector.layers
-    found = []
-    if known.width != model.hidden_size:
-        text = f"vector '{vector}' is {known.width} wide, '{model.name}' {model.hidden_size}"
-        helps = ["a vector fits the model that it was made on"]
-        found.append(IntervError("E242", text, notes=_hint(vector), helps=helps))
-    if known.rows is not None and known.rows != model.num_layers:
-        text = f"vector '{vector}' has {known.rows} rows, '{model.name}' has {model.num_layers}"
-        found.append(IntervError("E243", f"{text} blocks", notes=_hint(vector)))
-    lost = [site.layer for site in at.expand() if held is not None and site.layer not in held]
-    if lost and lists_layers:
-        plural = "s" if len(lost) > 1 else ""
-        text = f"vector '{vector}' has no direction for layer{plural} {layer_text(lost)}"
-        has = f"layers of '{known.path.name}': {layer_text(held or ())}"
-        found.append(IntervError("E229", text, notes=[has, *_hint(vector)]))
-    return found
-
-
-def _hint(vector: Vector) -> list[str]:
-    made_for = vector.directions.hint
-    return [f"the file was made for {made_for}"] if made_for else []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from interv.passes.columns import Form
+from interv.passes.columns import Form, Kind
 from interv.passes.ir import Graph, Node, names, op_name, ops_of, origins
 from interv.passes.ops import OPS
 from interv.selectors import selector_text
@@ -44,21 +44,41 @@ def show_arg(arg: Any, named: Mapping[Node, str]) -> str:
     if isinstance(arg, SpecNode):
         return selector_text(arg)  # type: ignore[arg-type]
     if isinstance(arg, Form):
-        return form_text(arg)
+        return f"g{arg.gate}·({form_text(arg)})" if arg.gate >= 0 else form_text(arg)
     if isinstance(arg, (tuple, list)):
         return f"[{', '.join(show_arg(one, named) for one in arg)}]"
     return str(arg)
 
 
 def form_text(form: Form, p: str = "p") -> str:
-    """Print the coefficient of a column as a formula of what it reads."""
+    """Print what a column does as a formula of what it reads."""
+    match form.kind:
+        case Kind.GATE:
+            return f"sigmoid({number_text(form.alpha)}·({p} − {number_text(form.low)}))"
+        case Kind.KEEP_NORM:
+            return f"{number_text(form.alpha)}, then scaled to the norm before"
+        case Kind.REPLACE:
+            return f"{_gain(form.strength)}{number_text(form.alpha)}, in place of what was there"
+        case Kind.LINEAR:
+            return f"{_gain(form.alpha)}({form.map} h + b − h)"
+    if form.beta:
+        gain = _gain(form.beta)
+        return f"{gain}({p} {_signed(form.alpha / form.beta)})" if form.alpha else f"{gain}{p}"
     if form.a < 0:
         return number_text(form.alpha)
-    gain = "" if form.strength == 1 else f"{number_text(form.strength)}·"
+    gain = _gain(form.strength)
     if form.low == form.high == 0:
         return f"−{gain}{p}"
     moved = f"{_bounded(form, p)} − {p}"
     return f"{gain}({moved})" if gain else moved
+
+
+def _gain(factor: float) -> str:
+    return "" if factor == 1 else f"{number_text(factor)}·"
+
+
+def _signed(value: float) -> str:
+    return f"{'−' if value < 0 else '+'} {number_text(abs(value))}"
 
 
 def _bounded(form: Form, p: str) -> str:

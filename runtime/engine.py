@@ -1,7 +1,8 @@
 """One engine's edits at run time: the tables, the tokens of this step, the sites that were reached.
 
 A worker process owns one `Engine` for its model runner. Each step the runner says which tokens it
-feeds; the engine writes `slot[T]` and `mask[T]`; the spliced graph reads them site by site.
+feeds, and for which requests; the engine fills the slots that are new and writes `slot[T]` and
+`mask[T]`; the spliced graph reads them site by site.
 """
 
 from __future__ import annotations
@@ -14,11 +15,25 @@ import numpy.typing as npt
 import torch
 
 from interv.codegen.bundle import Bundle
-from interv.codegen.kernels.registry import FORMS, SiteUpdate, runnable
-from interv.codegen.tables import SiteTensors, signed, site_tensors, write_slot
+from interv.codegen.kernels.linear import LinearMaps, linear_maps
+from interv.codegen.kernels.norm import Norm
+from interv.codegen.kernels.registry import (
+    FORMS,
+    SiteUpdate,
+    SiteUpdateNorm,
+    norm_form,
+    runnable,
+)
+from interv.codegen.slot import signed
+from interv.codegen.tables import StepTensors, site_tensors, slot_tables
 from interv.errors import IntervError
 from interv.passes.find_sites import FoundSites
 from interv.passes.select import Tokens, select
+from interv.runtime.bits import Bits
+from interv.runtime.choice import Choice
+from interv.runtime.counters import USED, Counters, DeviceCounts
+from interv.runtime.slots import Slots
+from interv.runtime.terms import Composer
 from interv.sites import SITES, Site
 from interv.spec import Everything
 
@@ -28,14 +43,14 @@ class Step:
     """What a runner knows of the tokens it is about to feed, in batch order.
 
     `position` and `token_id` are what really reaches the model, on its device; `starts`,
-    `prompt_length` and `slot` are per request, on the host.
+    `prompt_length` and `choices` are per request, on the host.
     """
 
     position: torch.Tensor  # [T] int64, absolute
     token_id: torch.Tensor  # [T] int32 or int64
     starts: npt.NDArray[np.int32]  # [R + 1], tokens of request r: starts[r] .. starts[r + 1]
     prompt_length: npt.NDArray[np.int32]  # [R], of the original prompt
-    slot: npt.NDArray[np.int32]  # [R], -1: no edit
+    choices: Sequence[Choice]  # [R]
 
 
 class Engine:
@@ -48,33 +63,48 @@ class Engine:
         dtype: torch.dtype,
         max_tokens: int,
         slots: int,
+        counters: Counters | None = None,
     ) -> None:
         self.bundle = bundle
         self.device = device
-        self.slot = torch.full((max_tokens,), -1, dtype=torch.int32, device=device)
-        self.mask = torch.zeros(max_tokens, dtype=torch.int64, device=device)
-        self.edited = torch.zeros(len(bundle.sites), slots, dtype=torch.int64, device=device)
-        self.tables = {t.site: site_tensors(t, slots, device) for t in bundle.sites}
+        self.default = Choice.default_of(bundle)
+        self.tokens = StepTensors(
+            torch.full((max_tokens,), -1, dtype=torch.int32, device=device),
+            torch.zeros(max_tokens, dtype=torch.int64, device=device),
+            torch.full((max_tokens,), -1, dtype=torch.int32, device=device),
+            torch.zeros(max_tokens, bundle.gates, device=device),
+        )
+        self.slots = Slots(slots)
+        self.tables = slot_tables(len(bundle.sites), slots, bundle.width, device)
+        self.counters = counters or Counters(None, bundle)
+        self.counts = DeviceCounts(self.counters, device)
         self.reached: set[str] = set()
+        self._composer = Composer(bundle)
+        self._meaning = Bits(bundle.selectors)
+        self._bits = np.zeros(slots, dtype=np.int64)  # the selector bits that a slot looks at
+        self._tickets: dict[int, int] = {}  # by seat
+        self._seated = False
         self._filled = 0
-        self._updates = {
-            str(table.site): self._lower(self.tables[table.site], self.edited[i], dtype)
-            for i, table in enumerate(bundle.sites)
+        # The best form of the update that runs on this device.
+        best = runnable(device)[0]
+        form = FORMS[best]
+        self.sites = {
+            str(t.site): site_tensors(t, self.tables, i, device) for i, t in enumerate(bundle.sites)
         }
-        self.default_slot = -1
-        if bundle.default is not None:
-            self.write_program(0, bundle.default)
-            self.default_slot = 0
-
-    def _lower(self, site: SiteTensors, edited: torch.Tensor, dtype: torch.dtype) -> SiteUpdate:
-        """Give a site the best form of the update that runs on this device."""
-        form = FORMS[runnable(self.device)[0]]
-        return form(site, self.slot, self.mask, edited, dtype)
-
-    def write_program(self, slot: int, program: str) -> None:
-        """Fill a slot with what a program does at every site."""
-        for table in self.bundle.sites:
-            write_slot(self.tables[table.site], slot, table.programs.get(program, ()))
+        held: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._maps: dict[str, LinearMaps] = {
+            str(t.site): linear_maps(t.maps, self.sites[str(t.site)], self.tokens, held)
+            for t in bundle.sites
+            if t.maps
+        }
+        self._updates: dict[str, SiteUpdate] = {
+            name: form(site, self.tokens, self.counts.site(i), dtype)
+            for i, (name, site) in enumerate(self.sites.items())
+        }
+        self._norms: dict[str, SiteUpdateNorm] = {
+            name: norm_form(best, self._updates[name], site, self.tokens, self.counts.site(i))
+            for i, (name, site) in enumerate(self.sites.items())
+        }
 
     def update(self, site: str, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Apply one site's edits to the tokens of this step; called from the compiled graph."""
@@ -82,25 +112,101 @@ class Engine:
         if hidden.ndim > 2:
             hidden = hidden.view(-1, hidden.shape[-1])
             residual = None if residual is None else residual.view(-1, residual.shape[-1])
+        if site in self._maps:
+            self._maps[site](hidden, residual)
         self._updates[site](hidden, residual)
 
-    def begin(self, step: Step) -> None:
-        """Write the slots and selector bits of a step's tokens; every other token has no edit."""
-        counts = np.diff(step.starts)
-        tokens = int(step.starts[-1])
-        self.clear()
-        if tokens == 0 or not (step.slot >= 0).any():
-            return
-        slot = torch.from_numpy(np.repeat(step.slot, counts))
-        self.slot[:tokens].copy_(slot, non_blocking=True)
-        self._filled = tokens
-        self.mask[:tokens] = self._bits(step, counts, tokens)
+    def update_norm(
+        self,
+        site: str,
+        hidden: torch.Tensor,
+        residual: torch.Tensor,
+        norm: Norm,
+        normed: torch.Tensor,
+        carried: torch.Tensor,
+    ) -> None:
+        """Apply one site's edits and the add-RMSNorm behind them; called from the compiled graph.
 
-    def _bits(self, step: Step, counts: npt.NDArray[np.int32], tokens: int) -> torch.Tensor | int:
-        """Evaluate the selectors on the device, from the positions and ids that are really fed."""
-        selectors = self.bundle.selectors
-        always = signed(sum(1 << i for i, s in enumerate(selectors) if isinstance(s, Everything)))
-        varying = [(i, s) for i, s in enumerate(selectors) if not isinstance(s, Everything)]
+        `normed` and `carried` are written; they may be `hidden` and `residual`.
+        """
+        self.reached.add(site)
+        streams = (one.view(-1, one.shape[-1]) for one in (hidden, residual, normed, carried))
+        own, other, *results = streams
+        if site in self._maps:
+            own = own.clone()  # the op writes `normed` and `carried` only
+            self._maps[site](own, other)
+        self._norms[site](own, other, norm.weight, norm.epsilon, norm.rounding, *results)
+
+    def begin(self, step: Step) -> None:
+        """Write the slots and selector bits of a step's tokens; every other token has no edit.
+
+        Raises IntervError E523 for more configurations than slots.
+        """
+        self.clear()
+        slots = self._place(step.choices)
+        tokens = int(step.starts[-1])
+        if tokens == 0 or not (slots >= 0).any():
+            return
+        counts = np.diff(step.starts)
+        self._put(self.tokens.slot, np.repeat(slots, counts), tokens)
+        self._seat(step.choices, counts, tokens)
+        self._filled = tokens
+        used = int(np.bitwise_or.reduce(self._bits[slots[slots >= 0]]))
+        self.tokens.mask[:tokens] = self._masks(step, counts, tokens, used)
+
+    def _place(self, choices: Sequence[Choice]) -> npt.NDArray[np.int32]:
+        """Give each request its slot `[R]`, and fill those that are new."""
+        if any(one.inline for one in choices):
+            self._place_bits(choices)
+        slots, new = self.slots.place([one.key for one in choices])
+        if new:
+            wanted = {one.key: one for one in choices}
+            for key, slot in new:
+                self._fill(slot, wanted[key])
+            self.counters.head[USED] = self.slots.used
+        return slots
+
+    def _place_bits(self, choices: Sequence[Choice]) -> None:
+        """Give the selectors of inline programs their bits; forget slots that had those bits."""
+        brought = [one.inline for one in choices if one.inline]
+        changed = self._meaning.place(s for one in brought for s in one.selectors)
+        if changed:
+            stale = (self._bits.view(np.uint64) & np.uint64(changed)) != 0
+            self.slots.forget(np.flatnonzero(stale).tolist())
+            self._bits[stale] = 0
+
+    def _fill(self, slot: int, choice: Choice) -> None:
+        rows = self._composer.rows(choice, self._meaning.bit)
+        self.tables.write(slot, rows)
+        held = np.arange(rows.columns.shape[1]) < rows.count[:, None]
+        looked = rows.columns["bit"] | rows.columns["unless"]
+        self._bits[slot] = np.bitwise_or.reduce(looked[held], initial=0)
+
+    def _seat(self, choices: Sequence[Choice], counts: npt.NDArray[np.int32], tokens: int) -> None:
+        """Say for each token where its request's own rows are counted."""
+        seats = np.array([one.seat for one in choices], dtype=np.int32)
+        self._seated = bool((seats >= 0).any())
+        if not self._seated:
+            return
+        for one in choices:
+            if one.seat >= 0 and self._tickets.get(one.seat) != one.ticket:
+                self._tickets[one.seat] = one.ticket
+                self.counts.take(one.seat)
+        self._put(self.tokens.seat, np.repeat(seats, counts), tokens)
+
+    def _put(self, target: torch.Tensor, values: npt.NDArray[np.int32], tokens: int) -> None:
+        target[:tokens].copy_(torch.from_numpy(values), non_blocking=True)
+
+    def _masks(
+        self, step: Step, counts: npt.NDArray[np.int32], tokens: int, used: int
+    ) -> torch.Tensor | int:
+        """Evaluate the selectors on the device, from the positions and ids that are really fed.
+
+        Only those whose bit is in `used`: the others are looked at by no token's slot.
+        """
+        selectors = list(self._meaning.among(used))
+        always = signed(sum(1 << i for i, s in selectors if isinstance(s, Everything)))
+        varying = [(i, s) for i, s in selectors if not isinstance(s, Everything)]
         if not varying:
             return always
         lengths = torch.from_numpy(np.repeat(step.prompt_length, counts).astype(np.int64))
@@ -117,8 +223,14 @@ class Engine:
     def clear(self) -> None:
         """Leave every token without an edit: for warm-up, capture and the end of a step."""
         if self._filled:
-            self.slot[: self._filled].fill_(-1)
+            self.tokens.slot[: self._filled].fill_(-1)
+            self.tokens.seat[: self._filled].fill_(-1)
             self._filled = 0
+
+    def publish(self) -> None:
+        """Let other processes see the counts, after a step with a request that asked for them."""
+        if self._seated:
+            self.counts.publish()
 
     def verify(self, layers: range) -> None:
         """Raise IntervError E521 unless a forward pass reached every site of these layers."""

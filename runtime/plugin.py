@@ -1,9 +1,12 @@
-"""The `vllm.general_plugins` entry point: four seams, each inert without `--intervention`.
+"""The `vllm.general_plugins` entry point: seven seams, each inert without `--intervention`.
 
 1. the command line and the engine's arguments (this file): compile documents, carry the bundle;
 2. the compiler of the model's graph (`backend.py`): splice;
 3. the worker (`attach.py`): tables, and the tokens of each step;
-4. admission (this file): what a request may not ask for is refused before it is queued.
+4. admission (`admission.py`): a request's expression is resolved or refused;
+5. the scheduler (`gate.py`): a request that finds no slot waits;
+6. the prefix cache (`prefix.py`): blocks that were edited have keys of their own;
+7. the metrics (`metrics.py`): the counts of edited rows.
 """
 
 from __future__ import annotations
@@ -15,7 +18,17 @@ from typing import Any
 from interv.errors import IntervError
 from interv.load import load_documents
 from interv.runtime import compat
-from interv.runtime.config import DEFAULT_SLOTS, KEY, arm, compile_for, options_of
+from interv.runtime.admission import check_model, process_inputs
+from interv.runtime.config import (
+    DEFAULT_SLOTS,
+    KEY,
+    InterventionConfig,
+    arm,
+    compile_for,
+    counters_path,
+    options_of,
+)
+from interv.runtime.metrics import add_to_joint, expose
 
 _DONE = "_interv_seam"
 _FROM_COMMAND_LINE = "_interv_from_command_line"
@@ -25,6 +38,8 @@ def register() -> None:
     """Install the seams in this process; calling it again changes nothing."""
     from interv.runtime.attach import after_init_device
     from interv.runtime.backend import init_backend
+    from interv.runtime.gate import free_request, handle_waiting
+    from interv.runtime.prefix import keys_of_block, preprocess_add_request
 
     arguments = compat.engine_args_class()
     _wrap(arguments, "add_cli_args", _add_cli_args, kind=staticmethod)
@@ -32,7 +47,13 @@ def register() -> None:
     _wrap(arguments, "create_engine_config", _create_engine_config)
     _wrap(compat.compilation_config_class(), "init_backend", init_backend)
     _wrap(compat.worker_wrapper_class(), "init_device", after_init_device)
-    _wrap(compat.sampling_params_class(), "verify", _verify)
+    _wrap(compat.input_processor_class(), "process_inputs", process_inputs)
+    scheduler = compat.scheduler_class()
+    _wrap(scheduler, "_handle_blocked_waiting_request", handle_waiting)
+    _wrap(scheduler, "_free_request", free_request)
+    _wrap(compat.engine_core_class(), "preprocess_add_request", preprocess_add_request)
+    _wrap(compat.block_keys_module(), "_gen_prompt_embeds_extra_hash_keys", keys_of_block)
+    _wrap(compat.joint_collector_class(), "__init__", add_to_joint)
 
 
 def _wrap(owner: Any, name: str, wrapper: Any, kind: Any = None) -> None:
@@ -68,7 +89,19 @@ def _add_cli_args(original: Any, parser: Any) -> Any:
         type=int,
         default=DEFAULT_SLOTS,
         metavar="N",
-        help="How many different request expressions may be in flight at once.",
+        help="How many different configurations may be in flight at once; requests beyond wait.",
+    )
+    group.add_argument(
+        "--intervention-inline",
+        action="store_true",
+        help="Let requests bring whole programs of their own, over the vectors and sites of the "
+        "documents. Without it they can name the documents' programs only.",
+    )
+    group.add_argument(
+        "--intervention-absorb-norm",
+        action="store_true",
+        help="Join each update with the fused add-RMSNorm that follows it, where the graph has "
+        "one, so that an edit adds no launch. Unedited answers may then differ in last bits.",
     )
     return parser
 
@@ -76,15 +109,27 @@ def _add_cli_args(original: Any, parser: Any) -> Any:
 def _from_cli_args(original: Any, cls: Any, args: Any) -> Any:
     made = original(cls, args)
     if files := getattr(args, "intervention", None):
-        with _exit_on_error():
-            load_documents(files)
-        options = {"files": list(files), "slots": args.intervention_slots}
-        made.additional_config = {**(made.additional_config or {}), KEY: options}
+        whole = made.additional_config or {}
+        if KEY not in whole:
+            with _exit_on_error():
+                load_documents(files)
+            options = {
+                "files": list(files),
+                "slots": args.intervention_slots,
+                "inline": args.intervention_inline,
+                "absorb_norm": args.intervention_absorb_norm,
+                "counters": counters_path(),
+            }
+            # The other processes of a server read these arguments too, some before plugins are
+            # loaded there; and all of them count in one place.
+            args.additional_config = whole = {**whole, KEY: options}
+        made.additional_config = whole
         setattr(made, _FROM_COMMAND_LINE, True)
     return made
 
 
 def _create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    _guard_server()
     whole = self.additional_config
     if not (isinstance(whole, dict) and KEY in whole):
         return original(self, *args, **kwargs)
@@ -99,22 +144,16 @@ def _create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) -
     finally:
         self.additional_config = whole
     with _exit_on_error(getattr(self, _FROM_COMMAND_LINE, False)):
-        arm(config, compile_for(config, documents), options)
+        arm(config, compile_for(config, documents, options), options)
+    if isinstance(config.additional_config, InterventionConfig):
+        expose(config.additional_config)
     return config
 
 
-def _verify(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Refuse a program chosen by a request: its answer would be another one than it asked for."""
-    asked = (self.extra_args or {}).get("intervention")
-    if asked is not None:
-        error = IntervError(
-            "E505",
-            "a program per request is not supported yet",
-            notes=[f"the request asks for {asked!r}", "every request gets the default program"],
-            helps=["leave 'intervention' out of the request"],
-        )
-        raise compat.bad_request(str(error))
-    return original(self, *args, **kwargs)
+def _guard_server() -> None:
+    """Look at requests over HTTP before they are answered, in a process that has a server."""
+    if compat.SERVER in sys.modules:
+        _wrap(compat.serving_class(), "_check_model", check_model)
 
 
 class _exit_on_error:

@@ -1,41 +1,63 @@
-"""Slots: the rows of the tables that requests point at, shared by content and counted."""
+"""Slots: which row of the tables holds what a request resolves to."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from interv.errors import IntervError
 
 
 class Slots:
-    """Hand out at most `size` slots; equal keys share one, and a slot is reused when free.
+    """At most `size` keys at once; equal keys share a slot, and what a step needs stays.
 
-    A key is what a request resolves to. `acquire` returns None when every slot is in use: the
-    request must wait, it may not run unedited.
+    A slot is kept after its last request until another key needs it, so that a request which
+    was preempted, or the next one like it, finds it filled.
     """
 
     def __init__(self, size: int) -> None:
-        self._free = list(range(size - 1, -1, -1))
-        self._slot: dict[Hashable, int] = {}
-        self._users: dict[Hashable, int] = {}
+        self.size = size
+        self._slot: dict[str, int] = {}
+        self._unused = list(range(size))
 
-    def acquire(self, key: Hashable) -> tuple[int, bool] | None:
-        """Return the key's slot and whether it is new (must be written), or None."""
-        if key in self._slot:
-            self._users[key] += 1
-            return self._slot[key], False
-        if not self._free:
-            return None
-        self._slot[key] = self._free.pop()
-        self._users[key] = 1
-        return self._slot[key], True
+    def place(self, keys: Sequence[str]) -> tuple[npt.NDArray[np.int32], list[tuple[str, int]]]:
+        """Return the slot of each key of a step, -1 for "", and the slots that must be filled.
 
-    def release(self, key: Hashable) -> None:
-        """Give one use of the key's slot back; the last one frees it."""
-        self._users[key] -= 1
-        if self._users[key] == 0:
-            del self._users[key]
-            self._free.append(self._slot.pop(key))
+        Raises IntervError E523 for more different keys than slots, which the scheduler prevents.
+        """
+        missing = [key for key in dict.fromkeys(keys) if key and key not in self._slot]
+        new: list[tuple[str, int]] = []
+        if missing:
+            new = list(zip(missing, self._free({*keys} - {""}, len(missing)), strict=True))
+            self._slot.update(new)
+        slots = [self._slot[key] if key else -1 for key in keys]
+        return np.array(slots, dtype=np.int32), new
+
+    def forget(self, slots: Collection[int]) -> None:
+        """Take for unfilled what lies in these slots."""
+        gone = {slot: key for key, slot in self._slot.items() if slot in slots}
+        for slot, key in gone.items():
+            del self._slot[key]
+            self._unused.append(slot)
+
+    def _free(self, needed: set[str], count: int) -> list[int]:
+        """Return `count` slots, never used ones first, then those that this step does not need."""
+        if len(needed) > self.size:
+            raise IntervError(
+                "E523",
+                f"{len(needed)} configurations are in one step, {self.size} slots exist",
+                notes=["a request would run unedited, so the step is stopped"],
+            )
+        free, self._unused = self._unused[:count], self._unused[count:]
+        return free + [self._slot.pop(key) for key in self._idle(needed, count - len(free))]
+
+    def _idle(self, needed: set[str], count: int) -> Sequence[str]:
+        idle: Iterator[str] = (key for key in self._slot if key not in needed)
+        return [key for key, _ in zip(idle, range(count), strict=False)]
 
     @property
     def used(self) -> int:
-        """Return how many slots are in use."""
+        """Return how many slots are filled."""
         return len(self._slot)

@@ -21,6 +21,7 @@ from interv.spec import (
     Not,
     Or,
     Program,
+    Replace,
     RequestExpression,
     RequestTerm,
     SinkDecl,
@@ -32,7 +33,8 @@ from interv.spec import (
     VectorDecl,
 )
 
-WORDS = (*STATEMENTS, *DECLARATIONS, "at", "when", "gate", "prompt", "token", "not", "unit", "x1")
+CLAUSE_WORDS = ("at", "by", "when", "gate", "keep", "norm", "prompt", "token", "not", "unit")
+WORDS = (*STATEMENTS, *DECLARATIONS, *CLAUSE_WORDS, "x1")
 names = st.one_of(
     st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True), st.sampled_from(WORDS)
 )
@@ -80,6 +82,9 @@ def _runnable(leaf: object) -> bool:
 runnable_selectors = st.recursive(
     leaves(st.integers(0, 3)).filter(_runnable), combine, max_leaves=6
 )
+selectors_with_texts = st.recursive(
+    leaves(st.integers(0, 4) | st.text("ab", max_size=4)).filter(_runnable), combine, max_leaves=6
+)
 
 sites = st.builds(
     SiteRef,
@@ -100,9 +105,11 @@ gates = st.none() | st.builds(
 common = {"at": sites, "when": any_selectors, "gate": gates}
 bounds = st.none() | numbers
 statements = st.one_of(
-    st.builds(Steer, vector=names, scale=numbers, **common),
+    st.builds(Steer, vector=names, scale=numbers, keep_norm=st.booleans(), **common),
     st.builds(Cap, vector=names, low=bounds, high=bounds, strength=fractions, **common),
     st.builds(Ablate, vector=names, strength=fractions, **common),
+    st.builds(Replace, vector=names, scale=numbers, strength=fractions, **common),
+    st.builds(Replace, vector=names, by=names, strength=fractions, **common),
     st.builds(Apply, adapter=names, scale=numbers, **common),
     st.builds(
         Capture,
@@ -123,6 +130,7 @@ def _unique(items: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
     return st.lists(items, max_size=3, unique_by=lambda item: item.name).map(tuple)
 
 
+conflicts = st.sampled_from(["error", "priority", "sequential", "sum", "joint"])
 specs = st.builds(
     Spec,
     vectors=_unique(
@@ -134,7 +142,7 @@ specs = st.builds(
             Program,
             name=program_names,
             statements=st.lists(statements, max_size=3).map(tuple),
-            conflict=st.sampled_from(["error", "priority", "sequential", "sum", "joint"]),
+            conflict=conflicts,
         )
     ),
     sinks=_unique(
@@ -147,6 +155,7 @@ specs = st.builds(
         )
     ),
     kv=st.none() | st.builds(KvPolicy, policy=names, options=options),
+    conflict=st.none() | conflicts,
     default=st.none() | names,
 )
 expressions = st.lists(

@@ -11,6 +11,10 @@ FLOAT64 = 1e-13
 # off by its read direction and its written one, is 24 x 6e-8 = 1.4e-6.
 FLOAT32_BANK = 2e-6
 
+# A slot holds scalars in float32 beside such a bank: 12 columns of several programs, each off by
+# its scale, its multiplier and their product, 36 x 6e-8 = 2.2e-6, and by the directions as above.
+FLOAT32_SLOT = FLOAT32_BANK + 2.5e-6
+
 # An update in a stream of bf16 (8 bits) is rounded once, at the end: half a unit in the last
 # place is 2**-9 of the largest magnitude; a further 2**-9 for the rounding of the input to fp32
 # arithmetic taking another branch next to a tie.
@@ -29,3 +33,13 @@ FLOAT32 = 1e-5
 # Log-probabilities of two fp32 implementations of the same model, 30 layers of other summation
 # orders: measured at 1e-6 to 3e-5, an edit left out or put a block off moves them by far more.
 ENGINE_LOGPROB = 1e-3
+
+# A sequence of six edits in float64 against one update from dots and a Gram: sums as in FLOAT64,
+# on streams of up to 10. A steer that keeps the norm divides by what a replacement has left, down
+# to a hundredth of the stream, and hands the error on by as much: 1e-13 x 10 x 1e2.
+SEQUENCE = 1e-10
+
+# Cyclic projections end at a step of 2**-22 (2.4e-7) of the largest reading, which is up to 5.
+# Directions that lean on each other by up to 0.8 leave 0.64 of the distance each sweep, so that
+# three such steps are still to go, in each of four columns: 2.4e-7 x 5 x 3 x 2 in the norm.
+JOINT = 1e-5

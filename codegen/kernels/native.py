@@ -67,7 +67,7 @@ def _build(compiler: str, source: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         text, built = Path(folder) / "update.c", Path(folder) / "update.so"
         text.write_text(source)
-        command = [compiler, *_FLAGS, "-o", str(built), str(text)]
+        command = [compiler, *_FLAGS, "-o", str(built), str(text), "-lm"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise IntervError(

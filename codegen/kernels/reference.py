@@ -1,59 +1,230 @@
 """The update of one site on slots and masks, as plain torch: what every kernel must equal.
 
-Accumulates in float32, or in float64 for a float64 stream. The formula is the canonical
-update: K dots on the stream as it came, what each column would have read after the earlier ones
-from the Gram, one write.
+A token's columns are taken in order over three rows of numbers: `c` (weights of the directions
+that are added), `d` (weights of the stream `h` itself) and `g` (gates). Behind any of them the
+stream is `(1 + Σ d) h + Σ c_i bank[b_i]`, so that what a column reads, and the norm of it, follow
+from dots with `h` and the Gram of the bank: one read, one write.
+
+Dims: `T` tokens with a slot, `R` of them that a column edits, `K` columns, `V` bank rows.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from interv.codegen.tables import SiteTensors
+import torch
+from torch import Tensor
+
+from interv.codegen.tables import FLOAT32, INT32, INT64, SiteCounts, SiteTensors, StepTensors
+from interv.passes.columns import Kind
+from interv.passes.plan import GATES
+
+# When the cyclic projections of a JOINT block end: at a step of this part of the largest reading.
+JOINT_STEP, JOINT_SWEEPS = 2.0**-22, 512
 
 
 def update(
-    hidden: torch.Tensor,  # [T, H], written
-    residual: torch.Tensor | None,  # [T, H]
-    slot: torch.Tensor,  # [T] int32, -1: no edit
-    mask: torch.Tensor,  # [T] int64
+    hidden: Tensor,  # [T, H], written
+    residual: Tensor | None,  # [T, H]
+    step: StepTensors,
     site: SiteTensors,
-    edited: torch.Tensor | None = None,  # [S] int64, counts the rows written, by slot
+    counts: SiteCounts | None = None,
 ) -> None:
-    """Add every token's edits to `hidden` in place; the stream is `hidden + residual`.
+    """Apply every token's edits to `hidden` in place; the stream is `hidden + residual`.
 
-    A token whose coefficients are all zero is not written, so that its bits stay as they were.
+    Vectors are handled in float32, or in float64 for a float64 stream, scalars in float64. A
+    token whose weights are all zero is not written, so that its bits stay as they were. A row
+    counts for a program if any weight of the program's columns is not zero.
     """
+    slot = step.slot[: hidden.shape[0]]
     live = (slot >= 0).nonzero().flatten()
     if live.numel() == 0:
         return
     wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-    s = slot[live].long()
     own = hidden[live].to(wide)
     h = own if residual is None else own + residual[live].to(wide)
-    change, touched = _change(h, s, mask[live], site, wide)
-    hidden[live[touched]] = (own + change)[touched].to(hidden.dtype)
-    if edited is not None:
-        edited += torch.bincount(s[touched], minlength=len(edited))
-
-
-def _change(
-    h: torch.Tensor, s: torch.Tensor, mask: torch.Tensor, site: SiteTensors, wide: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what each token gains [T, H], and which tokens gain anything [T]."""
-    bank, gram = site.bank.to(wide), site.gram.to(wide)
-    c = torch.zeros(len(s), site.width, dtype=wide, device=h.device)  # [T, K]
-    change = torch.zeros_like(h)
+    work = _work(h, live, step, site)
     for j in range(site.width):
-        a, b = site.a[s, j].long(), site.b[s, j].long()
-        on = (j < site.count[s]) & ((mask & site.bit[s, j]) != 0)
-        p = torch.where(a >= 0, (h * bank[a.clamp(min=0)]).sum(dim=1), 0)
-        for i in range(j):
-            seen = (a >= 0) & ((site.sees[s, j] >> i) & 1).bool()
-            earlier = gram[a.clamp(min=0), site.b[s, i].long()] * c[:, i]
-            p = p + torch.where(seen, earlier, 0)
-        alpha, beta, strength, low, high = site.coef[s, j].to(wide).unbind(dim=1)
-        phi = alpha + beta * p + strength * (torch.clamp(p, low, high) - p)
-        c[:, j] = torch.where(on, phi, 0)
-        change = change + c[:, j, None] * bank[b]
-    return change, (c != 0).any(dim=1)
+        _column(work, j)
+    c, d = work.c.to(wide), work.d.sum(dim=1, keepdim=True).to(wide)
+    fired = (c != 0) | (work.d != 0)
+    kept = torch.where(d != 0, own + d * h, own)
+    touched = fired.any(dim=1)
+    edited = kept + _spread(c, work.columns["b"], len(site.bank)) @ site.bank.to(wide)
+    hidden[live[touched]] = edited[touched].to(hidden.dtype)
+    if counts is not None:
+        _count(fired, work.columns["program"], step.seat[live].long(), counts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """The columns of T tokens, what they read of the stream, and the weights found so far."""
+
+    columns: dict[str, Tensor]  # [T, K] each field; indices are int64, scalars float64
+    on: Tensor  # [T, K] bool
+    live: Tensor  # [T], the tokens' places in the step
+    gate: Tensor  # [step's T, G] float32, written
+    dots: Tensor  # [T, V] float64, bank·h
+    square: Tensor  # [T] float64, h·h
+    gram: Tensor  # [V, V] float64
+    c: Tensor  # [T, K] float64
+    d: Tensor  # [T, K] float64
+    g: Tensor  # [T, K] float64
+
+
+def _work(h: Tensor, live: Tensor, step: StepTensors, site: SiteTensors) -> _Work:
+    s, mask = step.slot[live].long(), step.mask[live][:, None]
+    columns = {name: site.field(name)[s] for name in (*INT32, *INT64, *FLOAT32)}
+    columns |= {name: columns[name].long() for name in INT32}
+    columns |= {name: columns[name].double() for name in FLOAT32}
+    inside = torch.arange(site.width, device=h.device) < site.count[s][:, None]
+    # Beyond a slot's count there may be anything.
+    columns |= {name: torch.where(inside, columns[name], -1) for name in INT32}
+    on = inside & ((mask & columns["bit"]) != 0) & ((mask & columns["unless"]) == 0)
+    bank = site.bank.to(h.dtype)
+    exact = h.dtype == torch.float64
+    gram = bank @ bank.T if exact else site.gram.double()
+    c, d, g = torch.zeros(3, *on.shape, dtype=torch.float64, device=h.device)
+    dots, square = (h @ bank.T).double(), (h * h).sum(dim=1).double()
+    return _Work(columns, on, live, step.gate, dots, square, gram, c, d, g)
+
+
+def _column(work: _Work, j: int) -> None:
+    """Find the weights of column j of every token, each by its kind."""
+    kind, on = work.columns["kind"][:, j], work.on[:, j]
+    for one, meaning in _MEANING.items():
+        rows = (on & (kind == one)).nonzero().flatten()
+        if rows.numel():
+            meaning(work, rows, j)
+
+
+def _add(work: _Work, rows: Tensor, j: int) -> None:
+    alpha, beta, strength, low, high = _scalars(work, rows, j)
+    p = _reads(work, rows, j)
+    phi = alpha + beta * p + strength * (torch.clamp(p, low, high) - p)
+    work.c[rows, j] = _weight(work, rows, j) * phi
+
+
+def _gate(work: _Work, rows: Tensor, j: int) -> None:
+    sharpness, _, _, threshold, _ = _scalars(work, rows, j)
+    weight = torch.sigmoid(sharpness * (_reads(work, rows, j) - threshold))
+    work.g[rows, j] = weight
+    store = work.columns["store"][rows, j]
+    kept = store >= 0
+    work.gate[work.live[rows[kept]], store[kept]] = weight[kept].to(work.gate.dtype)
+
+
+def _keep_norm(work: _Work, rows: Tensor, j: int) -> None:
+    s = _weight(work, rows, j) * work.columns["alpha"][rows, j]
+    rows, s = rows[s != 0], s[s != 0]
+    seen, rho = _seen(work, rows, j)
+    b = work.columns["b"][rows].clamp(min=0)  # [R, K]
+    c = torch.where(seen, work.c[rows], 0)
+    own = b[:, j]
+    gram = work.gram[b[:, :, None], b[:, None, :]]  # [R, K, K]
+    q = (c * work.dots[rows].gather(1, b)).sum(dim=1)
+    yy = rho**2 * work.square[rows] + 2 * rho * q + torch.einsum("ri,rik,rk->r", c, gram, c)
+    yv = rho * work.dots[rows, own] + (c * gram[:, j]).sum(dim=1)
+    new = yy + 2 * s * yv + s**2 * work.gram[own, own]
+    r = torch.where(new > 0, (yy.clamp(min=0) / new).sqrt(), 1)
+    work.d[rows, j] = (r - 1) * rho
+    work.c[rows] = torch.where(seen, work.c[rows] * r[:, None], work.c[rows])
+    work.c[rows, j] = r * s
+
+
+def _replace(work: _Work, rows: Tensor, j: int) -> None:
+    w = _weight(work, rows, j) * work.columns["strength"][rows, j]
+    seen, rho = _seen(work, rows, j)
+    work.d[rows, j] = -w * rho
+    work.c[rows] = torch.where(seen, work.c[rows] * (1 - w)[:, None], work.c[rows])
+    work.c[rows, j] = w * work.columns["alpha"][rows, j]
+
+
+def _joint(work: _Work, rows: Tensor, j: int) -> None:
+    """Solve the blocks that begin at column j, and do their strength of what that takes."""
+    size = work.columns["block"][rows, j]
+    rows, size = rows[size > 0], size[size > 0]
+    _project(work, rows, size, j)
+    places = torch.arange(work.on.shape[1], device=rows.device)
+    inside = (places >= j) & (places < j + size[:, None])
+    work.c[rows] *= torch.where(inside, work.columns["strength"][rows], 1)
+
+
+def _project(work: _Work, rows: Tensor, size: Tensor, j: int) -> None:
+    """Cap each column of a block in turn until none moves (Hildreth's cyclic projections)."""
+    largest = torch.zeros_like(work.square[rows])
+    for sweep in range(JOINT_SWEEPS):
+        if rows.numel() == 0:
+            return
+        moved = torch.zeros_like(largest)
+        for i in range(j, j + int(size.max())):
+            inside = (i < j + size) & work.on[rows, i]
+            some = rows[inside]
+            p = _reads(work, some, i)
+            _, _, _, low, high = _scalars(work, some, i)
+            c = torch.clamp(p, low, high) - p
+            moved[inside] = torch.maximum(moved[inside], (c - work.c[some, i]).abs())
+            work.c[some, i] = c
+            if sweep == 0:
+                largest[inside] = torch.maximum(largest[inside], p.abs())
+        on = moved > JOINT_STEP * largest
+        rows, size, largest = rows[on], size[on], largest[on]
+
+
+_MEANING: MappingProxyType[Kind, Callable[[_Work, Tensor, int], None]] = MappingProxyType(
+    {
+        Kind.ADD: _add,
+        Kind.GATE: _gate,
+        Kind.KEEP_NORM: _keep_norm,
+        Kind.REPLACE: _replace,
+        Kind.JOINT: _joint,
+    }
+)
+
+
+def _scalars(work: _Work, rows: Tensor, j: int) -> tuple[Tensor, ...]:
+    return tuple(work.columns[name][rows, j] for name in FLOAT32)
+
+
+def _seen(work: _Work, rows: Tensor, j: int) -> tuple[Tensor, Tensor]:
+    """Return which columns column j sees [R, K] and the weight of `h` behind them, rho [R].
+
+    Columns that are still to come have no weights, so that their bits mean nothing.
+    """
+    places = torch.arange(work.on.shape[1], device=rows.device)
+    seen = (work.columns["sees"][rows, j, None] >> places & 1).bool()
+    return seen, 1 + torch.where(seen, work.d[rows], 0).sum(dim=1)
+
+
+def _reads(work: _Work, rows: Tensor, j: int) -> Tensor:
+    """Return what column j reads behind the columns that it sees, [R]; 0 where it reads nothing."""
+    seen, rho = _seen(work, rows, j)
+    a, b = work.columns["a"][rows, j], work.columns["b"][rows]
+    gram = work.gram[a.clamp(min=0)[:, None], b.clamp(min=0)]  # [R, K]
+    earlier = torch.where(seen & (b >= 0), gram * work.c[rows], 0).sum(dim=1)
+    return torch.where(a >= 0, rho * work.dots[rows, a.clamp(min=0)] + earlier, 0)
+
+
+def _weight(work: _Work, rows: Tensor, j: int) -> Tensor:
+    """Return the weight that column j's gate gives it, [R]; 1 where it has none."""
+    gate = work.columns["gate"][rows, j]
+    here = work.g[rows, torch.where(gate < GATES, gate, 0).clamp(min=0)]
+    there = work.gate[work.live[rows], (gate - GATES).clamp(min=0)].double()
+    return torch.where(gate < 0, 1, torch.where(gate < GATES, here, there))
+
+
+def _spread(c: Tensor, b: Tensor, rows: int) -> Tensor:
+    """Return the weight of every bank row [T, V], from those of the columns."""
+    weights = torch.zeros(len(c), rows, dtype=c.dtype, device=c.device)
+    return weights.scatter_add_(1, b.clamp(min=0), torch.where(b >= 0, c, 0))
+
+
+def _count(fired: Tensor, program: Tensor, seat: Tensor, counts: SiteCounts) -> None:
+    """Count each row once for every program that has a column which fired there."""
+    for index in range(len(counts.total)):
+        rows = (fired & (program == index)).any(dim=1)
+        counts.total[index] += rows.sum()
+        seated = seat[rows & (seat >= 0)]
+        counts.seats[:, index] += torch.bincount(seated, minlength=len(counts.seats))

@@ -13,14 +13,27 @@ from typing import TypeAlias
 import torch
 
 from interv.codegen.kernels import reference
-from interv.codegen.tables import SiteTensors
+from interv.codegen.tables import SiteCounts, SiteTensors, StepTensors
+from interv.passes.rounding import Rounding
 
 # One site's update: hidden [T, H] written in place, residual [T, H] or None.
 SiteUpdate: TypeAlias = Callable[[torch.Tensor, torch.Tensor | None], None]
-# Takes the site, slot [T max] int32, mask [T max] int64, edited [S] int64, the stream's dtype.
-Factory: TypeAlias = Callable[
-    [SiteTensors, torch.Tensor, torch.Tensor, torch.Tensor, torch.dtype], SiteUpdate
+# The same with the norm behind it: hidden, residual, weight, epsilon, rounding, and the two
+# results [T, H], which may be hidden and residual.
+SiteUpdateNorm: TypeAlias = Callable[
+    [
+        torch.Tensor,
+        torch.Tensor,
+        torch.Tensor | None,
+        float,
+        Rounding,
+        torch.Tensor,
+        torch.Tensor,
+    ],
+    None,
 ]
+# The last one is the stream's dtype.
+Factory: TypeAlias = Callable[[SiteTensors, StepTensors, SiteCounts, torch.dtype], SiteUpdate]
 
 
 def runnable(device: torch.device) -> tuple[str, ...]:
@@ -31,41 +44,26 @@ def runnable(device: torch.device) -> tuple[str, ...]:
 
 
 def _torch(
-    site: SiteTensors,
-    slot: torch.Tensor,
-    mask: torch.Tensor,
-    edited: torch.Tensor,
-    dtype: torch.dtype,
+    site: SiteTensors, step: StepTensors, counts: SiteCounts, dtype: torch.dtype
 ) -> SiteUpdate:
     def update(hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
-        tokens = hidden.shape[-2]
-        reference.update(hidden, residual, slot[:tokens], mask[:tokens], site, edited)
+        reference.update(hidden, residual, step, site, counts)
 
     return update
 
 
-def _c(
-    site: SiteTensors,
-    slot: torch.Tensor,
-    mask: torch.Tensor,
-    edited: torch.Tensor,
-    dtype: torch.dtype,
-) -> SiteUpdate:
+def _c(site: SiteTensors, step: StepTensors, counts: SiteCounts, dtype: torch.dtype) -> SiteUpdate:
     from interv.codegen.kernels.cpu import cpu_update
 
-    return cpu_update(site, slot, mask, edited, dtype)
+    return cpu_update(site, step, counts, dtype)
 
 
 def _triton(
-    site: SiteTensors,
-    slot: torch.Tensor,
-    mask: torch.Tensor,
-    edited: torch.Tensor,
-    dtype: torch.dtype,
+    site: SiteTensors, step: StepTensors, counts: SiteCounts, dtype: torch.dtype
 ) -> SiteUpdate:
     from interv.codegen.kernels.triton_update import TritonUpdate
 
-    return TritonUpdate(site, slot, mask, edited)
+    return TritonUpdate(site, step, counts)
 
 
 def _triton_interprets() -> bool:
@@ -78,3 +76,33 @@ def _triton_interprets() -> bool:
 
 
 FORMS: Mapping[str, Factory] = MappingProxyType({"triton": _triton, "c": _c, "torch": _torch})
+
+
+def norm_form(
+    name: str,
+    update: SiteUpdate,
+    site: SiteTensors,
+    step: StepTensors,
+    counts: SiteCounts,
+) -> SiteUpdateNorm:
+    """Return the form of that name for a site's update with the add-RMSNorm behind it."""
+    if name == "triton":
+        from interv.codegen.kernels.triton_norm import TritonUpdateNorm
+
+        return TritonUpdateNorm(site, step, counts)
+    from interv.codegen.kernels.norm import update_norm
+
+    def plain(
+        hidden: torch.Tensor,
+        residual: torch.Tensor,
+        weight: torch.Tensor | None,
+        epsilon: float,
+        rounding: Rounding,
+        normed: torch.Tensor,
+        carried: torch.Tensor,
+    ) -> None:
+        results = update_norm(update, hidden, residual, weight, epsilon, rounding)
+        for into, result in zip((normed, carried), results, strict=True):
+            into.copy_(result)
+
+    return plain

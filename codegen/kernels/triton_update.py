@@ -9,7 +9,9 @@ import torch
 import triton
 import triton.language as tl
 
-from interv.codegen.tables import SiteTensors
+from interv.codegen.kernels.triton_columns import WIDTH, B, add, count, held, weigh
+from interv.codegen.slot import WORDS
+from interv.codegen.tables import SiteCounts, SiteTensors, StepTensors
 from interv.passes.plan import MAX_COLUMNS
 
 
@@ -17,24 +19,27 @@ from interv.passes.plan import MAX_COLUMNS
 def _update(
     hidden,  # [T, H], written
     residual,  # [T, H]; hidden again where there is none
-    slot,  # [T] int32
-    mask,  # [T] int64
-    bank,  # [V, H] float32
-    gram,  # [V, V] float32
-    a,  # [S, K] int32
-    b,  # [S, K] int32
-    coef,  # [S, K, 5] float32
-    bit,  # [S, K] int64
-    sees,  # [S, K] int64
-    count,  # [S] int32
-    edited,  # [S] int64
-    rows,
-    width,
-    H,
     hidden_stride,
     residual_stride,
+    slot,  # [T] int32
+    mask,  # [T] int64
+    seat,  # [T] int32
+    gate,  # [T, G] float32, written
+    gate_stride,
+    bank,  # [V, H] float32
+    gram,  # [V, V] float32
+    whole,  # [S, K] columns of 18 words, as int32
+    real,  # the same memory as float32
+    wide,  # the same memory as int64: 9 words
+    slots,  # [S] int32, how many columns a slot has
+    total,  # [P] int64
+    seats,  # [R, P] int64
+    rows,
+    H,
+    slot_stride,  # columns between two slots
+    count_stride,
+    seat_stride,
     PAIR: tl.constexpr,
-    K: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_H: tl.constexpr,
 ):
@@ -42,43 +47,33 @@ def _update(
     s = tl.load(slot + t).to(tl.int64)
     if s < 0:
         return
-    bits = tl.load(mask + t)
-    n = tl.load(count + s)
+    n = tl.load(slots + s * count_stride)
     k = tl.arange(0, BLOCK_K)  # [K]
-    at = s * width
-    on = (tl.load(bit + at + k, mask=k < n, other=0) & bits) != 0
-    if tl.sum(on.to(tl.int32), 0) == 0:
+    at = s * slot_stride
+    column = at + k
+    on, wanted = held(column, k < n, tl.load(mask + t), whole, wide)
+    if wanted == 0:
         return
-    written = tl.load(b + at + k, mask=k < n, other=0)  # [K]
+    written = tl.load(whole + column * WIDTH + B, mask=k < n, other=-1)  # [K]
     i = tl.arange(0, BLOCK_H)  # [H]
     inside = i < H
-    own = tl.load(hidden + t * hidden_stride + i, mask=inside, other=0.0).to(tl.float32)
-    h = own
+    h = tl.load(hidden + t * hidden_stride + i, mask=inside, other=0.0).to(tl.float32)
     if PAIR:
         h += tl.load(residual + t * residual_stride + i, mask=inside, other=0.0).to(tl.float32)
-    c = tl.zeros([BLOCK_K], tl.float32)
-    for j in tl.static_range(K):
-        if j < n:
-            row = tl.load(a + at + j).to(tl.int64)
-            p = 0.0
-            if row >= 0:
-                p += tl.sum(h * tl.load(bank + row * H + i, mask=inside, other=0.0), 0)
-                seen = ((tl.load(sees + at + j) >> k) & 1) != 0
-                g = tl.load(gram + row * rows + written, mask=seen & (k < n), other=0.0)
-                p += tl.sum(g * c, 0)
-            base = coef + (at + j) * 5
-            low, high = tl.load(base + 3), tl.load(base + 4)
-            clamped = tl.minimum(tl.maximum(p, low), high)
-            phi = tl.load(base) + tl.load(base + 1) * p + tl.load(base + 2) * (clamped - p)
-            c = tl.where((k == j) & on, phi, c)
-    if tl.sum((c != 0.0).to(tl.int32), 0) > 0:
-        for j in tl.static_range(K):
-            if j < n:
-                scale = tl.sum(tl.where(k == j, c, 0.0), 0)
-                row = tl.load(b + at + j).to(tl.int64)
-                own += scale * tl.load(bank + row * H + i, mask=inside, other=0.0)
+    row = gate + t * gate_stride
+    c, d = weigh(
+        h, i, inside, k, at, n, on, wanted, written, bank, gram, whole, real, wide, rows, H, row
+    )  # fmt: skip
+    fired = (c != 0.0) | (d != 0.0)
+    if tl.sum(fired.to(tl.int32), 0) > 0:
+        own = h
+        if PAIR:
+            # From the cache: kept until here, it would cost every thread 16 registers.
+            own = tl.load(hidden + t * hidden_stride + i, mask=inside, other=0.0).to(tl.float32)
+        own = add(own, h, i, inside, k, at, n, c, d, bank, whole, H)
         tl.store(hidden + t * hidden_stride + i, own.to(hidden.dtype.element_ty), mask=inside)
-        tl.atomic_add(edited + s, 1)
+        chair = tl.load(seat + t).to(tl.int64)
+        count(fired, k, column, k < n, at, n, whole, total, seats, chair, seat_stride)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,56 +84,78 @@ class TritonUpdate:
     """
 
     tensors: SiteTensors
-    slot: torch.Tensor  # [T max] int32
-    mask: torch.Tensor  # [T max] int64
-    edited: torch.Tensor  # [S] int64
+    step: StepTensors
+    counts: SiteCounts
 
     def __call__(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Add every token's edits to `hidden` [T, H] in place; the stream is `hidden + residual`.
 
         Raises AssertionError for a layout that the compiled graph must not produce.
         """
+        check_layout(hidden, residual, self.tensors, self.step)
         tokens, size = hidden.shape[-2:]
-        assert hidden.stride(-1) == 1
-        assert tokens <= self.slot.shape[0]
-        assert self.tensors.width <= MAX_COLUMNS
-        if residual is not None:
-            assert residual.shape == hidden.shape
-            assert residual.stride(-1) == 1
-        _launch(self, hidden, residual, tokens, size)
+        other = hidden if residual is None else residual
+        block = triton.next_power_of_2(size)
+        _update[(tokens,)](
+            hidden,
+            other,
+            hidden.stride(-2),
+            other.stride(-2),
+            *buffers(self.tensors, self.step, self.counts),
+            PAIR=residual is not None,
+            **shape(self.tensors, block),
+        )
 
 
-def _launch(own: TritonUpdate, hidden: Any, residual: Any, tokens: int, size: int) -> None:
-    x = own.tensors
-    other = hidden if residual is None else residual
-    block = triton.next_power_of_2(size)
-    _update[(tokens,)](
-        hidden,
-        other,
-        own.slot,
-        own.mask,
+def check_layout(
+    hidden: torch.Tensor, residual: torch.Tensor | None, tensors: SiteTensors, step: StepTensors
+) -> None:
+    """Raise AssertionError for a layout that the compiled graph must not produce."""
+    assert hidden.stride(-1) == 1
+    assert hidden.shape[-2] <= step.slot.shape[0]
+    assert step.gate.stride(-1) == 1
+    assert tensors.width <= MAX_COLUMNS
+    assert tensors.columns.stride()[1:] == (WORDS, 1)
+    if residual is not None:
+        assert residual.shape == hidden.shape
+        assert residual.stride(-1) == 1
+
+
+def buffers(x: SiteTensors, step: StepTensors, counts: SiteCounts) -> tuple[Any, ...]:
+    """Return what every kernel reads besides the stream, in the order of its arguments."""
+    return (
+        step.slot,
+        step.mask,
+        step.seat,
+        step.gate,
+        step.gate.stride(0),
         x.bank,
         x.gram,
-        x.a,
-        x.b,
-        x.coef,
-        x.bit,
-        x.sees,
+        x.columns.view(torch.int32),
+        x.columns.view(torch.float32),
+        x.columns,
         x.count,
-        own.edited,
+        counts.total,
+        counts.seats,
         x.bank.shape[0],
-        x.width,
-        size,
-        hidden.stride(-2),
-        other.stride(-2),
-        PAIR=residual is not None,
-        K=x.width,
-        BLOCK_K=triton.next_power_of_2(max(2, x.width)),
-        BLOCK_H=block,
-        num_warps=warps(block),
-        # Said outright, because the default differs between Triton's versions.
-        enable_fp_fusion=True,
+        x.bank.shape[1],
+        x.columns.stride(0) // WORDS,
+        x.count.stride(0),
+        counts.seats.stride(0),
     )
+
+
+def shape(tensors: SiteTensors, block: int) -> dict[str, Any]:
+    """Return the sizes that a kernel is compiled for, and how."""
+    return {
+        "BLOCK_K": triton.next_power_of_2(max(2, tensors.width)),
+        "BLOCK_H": block,
+        "num_warps": warps(block),
+        # What 16 warps may have at most. Told no number, ptxas spills to fit one program more.
+        "maxnreg": 128,
+        # Said outright, because the default differs between Triton's versions.
+        "enable_fp_fusion": True,
+    }
 
 
 def warps(block: int) -> int:

@@ -1,33 +1,67 @@
 /* The update of one site on a CPU: one read and one write of each edited token's stream.
  *
- * For a token with slot s and selector bits m, over the slot's columns j:
- *     p_j = bank[a_j].h + sum_{i < j, seen} gram[a_j][b_i] c_i
- *     c_j = alpha + beta p_j + strength (clamp(p_j, low, high) - p_j)     (0 where the bit is off)
- *     hidden += c_j bank[b_j]
- * with h = hidden (+ residual), accumulated in float. A token whose coefficients are all zero is
- * not written, so that its bits stay as they were.
+ * For a token with slot s and selector bits m, over the slot's columns j that are on, with
+ * h = hidden (+ residual):
+ *     rho = 1 + sum_{i seen} d_i
+ *     p_j = rho bank[a_j].h + sum_{i seen} gram[a_j][b_i] c_i
+ *     c_j and d_j by the column's kind (ADD: c_j = alpha + beta p_j + strength (clamp(p_j) - p_j))
+ *     hidden += sum_j c_j bank[b_j] + (sum_j d_j) h
+ * accumulated in float. A token whose weights are all zero is not written, so that its bits stay
+ * as they were. What every kind means: `interv/passes/columns.py`, in torch `reference.py`.
  */
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define MAX_COLUMNS 64
-#define COEFFICIENTS 5
+#define MAX_COLUMNS 64 /* also the first number of a gate of an earlier site */
 #define LANES 16
 
+/* When a JOINT block is solved: at a step of this part of the largest reading. */
+#define JOINT_STEP 0x1p-22
+#define JOINT_SWEEPS 512
+
+enum { ADD, GATE, KEEP_NORM, REPLACE, JOINT }; /* Kind of interv/passes/columns.py */
+
+typedef struct { /* COLUMN of interv/codegen/slot.py */
+    int32_t a, b; /* bank rows that are read and written, -1: none */
+    float alpha, beta, strength, low, high;
+    int32_t program;
+    int32_t kind;
+    int32_t gate;  /* a column of this update, from MAX_COLUMNS on one of the step's gates */
+    int32_t store; /* where a GATE's weight goes in the step's gates, -1: nowhere */
+    int32_t block; /* in the first of JOINT columns: how many are solved together */
+    int64_t bit, unless, sees;
+} column_t;
+
 typedef struct {
-    const float *bank; /* [V, H] */
-    const float *gram; /* [V, V] */
-    const int32_t *a;  /* [S, K] */
-    const int32_t *b;
-    const float *coef; /* [S, K, 5] */
-    const int64_t *bit;
-    const int64_t *sees;
-    const int32_t *count; /* [S] */
-    int64_t rows;         /* V */
-    int64_t width;        /* K */
-    int64_t hidden_size;  /* H */
-    int64_t *edited;      /* rows written so far, by slot */
+    const float *bank;       /* [V, H] */
+    const float *gram;       /* [V, V] */
+    const column_t *columns; /* [S, K], slots `slot_stride` columns apart */
+    const int32_t *count;    /* [S], `count_stride` apart */
+    int64_t rows;            /* V */
+    int64_t slot_stride, count_stride;
+    int64_t hidden_size; /* H */
+    int64_t *total;      /* [P], rows edited so far, by program */
+    int64_t *seats;      /* [R, P], the same of one request, `seat_stride` apart */
+    int64_t seat_stride;
 } site_t;
+
+typedef struct {
+    const int32_t *slot; /* [T], -1: no edit */
+    const int64_t *mask; /* [T] */
+    const int32_t *seat; /* [T], -1: no report */
+    float *gate;         /* [T, G], `gate_stride` apart */
+    int64_t gate_stride;
+} step_t;
+
+/* One token: its stream, the gates it has of earlier sites, and the weights found so far. */
+typedef struct {
+    const float *h;
+    float *gate;
+    float c[MAX_COLUMNS], g[MAX_COLUMNS]; /* of bank rows; of later columns */
+    double d[MAX_COLUMNS];                /* of h itself */
+    int scaled;                           /* whether any d is not zero */
+} token_t;
 
 /* Sixteen independent sums: they vectorise without licence to reorder NaN and infinity away. */
 static float dot(const float *restrict x, const float *restrict y, int64_t n) {
@@ -41,45 +75,198 @@ static float dot(const float *restrict x, const float *restrict y, int64_t n) {
     return sum;
 }
 
-/* Fills c[0..count) for one token; returns whether any is not zero. */
-static int coefficients(const site_t *site, int64_t slot, int64_t mask, const float *h, float *c) {
-    const int64_t at = slot * site->width;
-    const int32_t *a = site->a + at, *b = site->b + at;
-    const int64_t *sees = site->sees + at;
-    const float *coef = site->coef + at * COEFFICIENTS;
-    int any = 0;
-    for (int j = 0; j < site->count[slot]; j++, coef += COEFFICIENTS) {
-        c[j] = 0;
-        if (!(mask & site->bit[at + j])) continue;
-        float p = 0;
-        if (a[j] >= 0) {
-            p = dot(h, site->bank + a[j] * site->hidden_size, site->hidden_size);
-            const float *gram = site->gram + a[j] * site->rows;
-            for (int i = 0; i < j; i++)
-                if (sees[j] >> i & 1) p += gram[b[i]] * c[i];
-        }
-        const float low = coef[3], high = coef[4];
-        const float inside = p < low ? low : p > high ? high : p;
-        c[j] = coef[0] + coef[1] * p + coef[2] * (inside - p);
-        any |= c[j] != 0;
+static int is_on(const column_t *column, int64_t mask) {
+    return (mask & column->bit) && !(mask & column->unless);
+}
+
+static int sees(const column_t *column, int i) { return column->sees >> i & 1; }
+
+static void clear(token_t *token, int j) {
+    token->c[j] = token->g[j] = 0;
+    token->d[j] = 0;
+}
+
+static float read_row(const site_t *site, const token_t *token, int32_t row) {
+    return dot(token->h, site->bank + row * site->hidden_size, site->hidden_size);
+}
+
+static float gram(const site_t *site, int32_t row, int32_t other) {
+    return site->gram[row * site->rows + other];
+}
+
+static float clamp(float x, float low, float high) {
+    return x < low ? low : x > high ? high : x; /* NaN stays NaN */
+}
+
+/* The weight of h behind the columns that one of them sees, of which there are n before it. */
+static double rho(const token_t *token, const column_t *column, int n) {
+    double sum = 1;
+    for (int i = 0; token->scaled && i < n; i++)
+        if (sees(column, i)) sum += token->d[i];
+    return sum;
+}
+
+/* What a column reads behind the first n columns; 0 where it reads nothing. */
+static float reads(const site_t *site, const column_t *columns, const column_t *one, int n,
+                   const token_t *token) {
+    if (one->a < 0) return 0;
+    float p = read_row(site, token, one->a);
+    if (token->scaled) p *= (float)rho(token, one, n);
+    for (int i = 0; i < n; i++)
+        if (sees(one, i) && columns[i].b >= 0) p += gram(site, one->a, columns[i].b) * token->c[i];
+    return p;
+}
+
+/* The weight that a column's gate gives it; 1 where it has none. */
+static float weight(const column_t *one, const token_t *token) {
+    if (one->gate < 0) return 1;
+    return one->gate < MAX_COLUMNS ? token->g[one->gate] : token->gate[one->gate - MAX_COLUMNS];
+}
+
+static void open_gate(const column_t *one, int j, float p, token_t *token) {
+    const float x = one->alpha * (p - one->low);
+    const float e = expf(-fabsf(x)); /* at most 1, however large x is */
+    token->g[j] = x < 0 ? e / (1 + e) : 1 / (1 + e);
+    if (one->store >= 0) token->gate[one->store] = token->g[j];
+}
+
+/* Multiplies the stream that a column sees by r: the weights it is made of, column j's own part
+ * of h included. */
+static void rescale(const column_t *one, int j, double r, double seen, token_t *token) {
+    token->d[j] = (r - 1) * seen;
+    token->scaled |= token->d[j] != 0;
+    for (int i = 0; i < j; i++)
+        if (sees(one, i)) token->c[i] = (float)(token->c[i] * r);
+}
+
+static void replace(const column_t *one, int j, token_t *token) {
+    const float w = weight(one, token) * one->strength;
+    const double seen = rho(token, one, j);
+    rescale(one, j, 1 - (double)w, seen, token);
+    token->c[j] = w * one->alpha;
+}
+
+/* Adds s b to y and scales the sum to the norm of y: dots with h and the Gram give both norms. */
+static void keep_norm(const site_t *site, const column_t *columns, int j, token_t *token) {
+    const column_t *one = columns + j;
+    const double s = (double)weight(one, token) * one->alpha;
+    if (s == 0) return;
+    const double seen = rho(token, one, j);
+    double yy = seen * seen * dot(token->h, token->h, site->hidden_size);
+    double yv = seen * read_row(site, token, one->b);
+    for (int i = 0; i < j; i++) {
+        const double c = token->c[i];
+        if (!sees(one, i) || columns[i].b < 0 || c == 0) continue;
+        yy += 2 * seen * c * read_row(site, token, columns[i].b);
+        yv += c * gram(site, columns[i].b, one->b);
+        for (int k = 0; k < j; k++)
+            if (sees(one, k) && columns[k].b >= 0)
+                yy += c * token->c[k] * gram(site, columns[i].b, columns[k].b);
     }
+    const double new = yy + 2 * s * yv + s * s * gram(site, one->b, one->b);
+    const double r = new > 0 ? sqrt((yy < 0 ? 0 : yy) / new) : 1;
+    rescale(one, j, r, seen, token);
+    token->c[j] = (float)(r * s);
+}
+
+/* Solves the n columns from j on, which see each other, by Hildreth's cyclic projections. */
+static void joint(const site_t *site, const column_t *columns, int j, int n, int64_t mask,
+                  token_t *token) {
+    double first[MAX_COLUMNS], c[MAX_COLUMNS] = {0}, largest = 0, moved;
+    for (int i = j; i < j + n; i++)
+        if (is_on(columns + i, mask)) first[i - j] = reads(site, columns, columns + i, j, token);
+    for (int sweep = 0; sweep < JOINT_SWEEPS; sweep++) {
+        moved = 0;
+        for (int i = 0; i < n; i++) {
+            const column_t *one = columns + j + i;
+            if (!is_on(one, mask)) continue;
+            double p = first[i];
+            for (int k = 0; k < n; k++)
+                if (sees(one, j + k)) p += gram(site, one->a, columns[j + k].b) * c[k];
+            if (sweep == 0) largest = fmax(largest, fabs(p));
+            const double next = (p < one->low ? one->low : p > one->high ? one->high : p) - p;
+            moved = fmax(moved, fabs(next - c[i]));
+            c[i] = next;
+        }
+        if (!(moved > JOINT_STEP * largest)) break;
+    }
+    for (int i = 0; i < n; i++) {
+        clear(token, j + i);
+        token->c[j + i] = (float)(columns[j + i].strength * c[i]);
+    }
+}
+
+/* Returns how many columns it has dealt with. */
+static int other_kind(const site_t *site, const column_t *columns, int j, int64_t mask,
+                      token_t *token) {
+    const column_t *one = columns + j;
+    if (one->kind == GATE) open_gate(one, j, reads(site, columns, one, j, token), token);
+    if (one->kind == KEEP_NORM) keep_norm(site, columns, j, token);
+    if (one->kind == REPLACE) replace(one, j, token);
+    if (one->kind != JOINT || one->block < 1) return 1;
+    joint(site, columns, j, one->block, mask, token);
+    return one->block;
+}
+
+/* Finds the weights of one token's n columns; returns whether any is not zero. */
+static int weights(const site_t *site, const column_t *columns, int n, int64_t mask,
+                   token_t *token) {
+    token->scaled = 0;
+    for (int j = 0, taken; j < n; j += taken) {
+        const column_t *one = columns + j;
+        clear(token, j);
+        taken = 1;
+        if (!is_on(one, mask)) continue;
+        if (one->kind != ADD) {
+            taken = other_kind(site, columns, j, mask, token);
+            continue;
+        }
+        const float p = reads(site, columns, one, j, token);
+        const float c =
+            one->alpha + one->beta * p + one->strength * (clamp(p, one->low, one->high) - p);
+        token->c[j] = weight(one, token) * c;
+    }
+    int any = token->scaled;
+    for (int j = 0; j < n; j++) any |= token->c[j] != 0;
     return any;
 }
 
-static void add_columns(const site_t *site, int64_t slot, const float *c, float *restrict out) {
-    const int32_t *b = site->b + slot * site->width;
-    for (int j = 0; j < site->count[slot]; j++) {
-        if (c[j] == 0) continue;
-        const float *restrict row = site->bank + b[j] * site->hidden_size;
-        const float scale = c[j];
+/* The part of h goes first: where it takes all of h away, nothing of it is left in the sum. */
+static void apply(const site_t *site, const column_t *columns, int n, const token_t *token,
+                  float *restrict out) {
+    if (token->scaled) {
+        double sum = 0;
+        for (int j = 0; j < n; j++) sum += token->d[j];
+        const float *restrict h = token->h;
+        const float scale = (float)sum;
+        for (int64_t i = 0; i < site->hidden_size; i++) out[i] += scale * h[i];
+    }
+    for (int j = 0; j < n; j++) {
+        const float scale = token->c[j];
+        if (scale == 0 || columns[j].b < 0) continue;
+        const float *restrict row = site->bank + columns[j].b * site->hidden_size;
         for (int64_t i = 0; i < site->hidden_size; i++) out[i] += scale * row[i];
     }
 }
 
-static int selected(const site_t *site, int32_t slot, int64_t mask) {
-    if (slot < 0) return 0;
-    for (int j = 0; j < site->count[slot]; j++)
-        if (mask & site->bit[slot * site->width + j]) return 1;
+static int fired(const token_t *token, int j) { return token->c[j] != 0 || token->d[j] != 0; }
+
+/* Counts the row once for each program that changed it. */
+static void count_row(const site_t *site, const column_t *columns, int n, const token_t *token,
+                      int32_t seat) {
+    for (int j = 0; j < n; j++) {
+        int first = fired(token, j);
+        for (int i = 0; first && i < j; i++)
+            first = !fired(token, i) || columns[i].program != columns[j].program;
+        if (!first) continue;
+        site->total[columns[j].program]++;
+        if (seat >= 0) site->seats[seat * site->seat_stride + columns[j].program]++;
+    }
+}
+
+static int selected(const column_t *columns, int n, int64_t mask) {
+    for (int j = 0; j < n; j++)
+        if (is_on(columns + j, mask)) return 1;
     return 0;
 }
 
@@ -105,23 +292,28 @@ static _Float16 store_f16(float x) { return (_Float16)x; }
 
 #define UPDATE(NAME, TYPE, LOAD, STORE, CARRIED, LOAD_CARRIED)                                   \
     void NAME(TYPE *hidden, const CARRIED *residual, int64_t tokens, int64_t hidden_stride,      \
-              int64_t residual_stride, const int32_t *slot, const int64_t *mask,                 \
-              float *scratch, const site_t *site) {                                              \
-        const int64_t n = site->hidden_size;                                                     \
-        float c[MAX_COLUMNS];                                                                    \
+              int64_t residual_stride, const step_t *step, float *scratch, const site_t *site) { \
+        const int64_t size = site->hidden_size;                                                  \
+        token_t token;                                                                           \
         for (int64_t t = 0; t < tokens; t++) {                                                   \
-            if (!selected(site, slot[t], mask[t])) continue;                                     \
+            const int64_t slot = step->slot[t], mask = step->mask[t];                            \
+            if (slot < 0) continue;                                                              \
+            const column_t *columns = site->columns + slot * site->slot_stride;                  \
+            const int n = site->count[slot * site->count_stride];                                \
+            if (!selected(columns, n, mask)) continue;                                           \
             TYPE *restrict own = hidden + t * hidden_stride;                                     \
-            float *restrict h = scratch, *restrict out = scratch + n;                            \
-            for (int64_t i = 0; i < n; i++) h[i] = out[i] = LOAD(own[i]);                        \
+            float *restrict h = scratch, *restrict out = scratch + size;                         \
+            for (int64_t i = 0; i < size; i++) h[i] = out[i] = LOAD(own[i]);                     \
             if (residual) {                                                                      \
                 const CARRIED *restrict r = residual + t * residual_stride;                      \
-                for (int64_t i = 0; i < n; i++) h[i] += LOAD_CARRIED(r[i]);                      \
+                for (int64_t i = 0; i < size; i++) h[i] += LOAD_CARRIED(r[i]);                   \
             }                                                                                    \
-            if (!coefficients(site, slot[t], mask[t], h, c)) continue;                           \
-            add_columns(site, slot[t], c, out);                                                  \
-            for (int64_t i = 0; i < n; i++) own[i] = STORE(out[i]);                              \
-            site->edited[slot[t]]++;                                                             \
+            token.h = h;                                                                         \
+            token.gate = step->gate + t * step->gate_stride;                                     \
+            if (!weights(site, columns, n, mask, &token)) continue;                              \
+            apply(site, columns, n, &token, out);                                                \
+            for (int64_t i = 0; i < size; i++) own[i] = STORE(out[i]);                           \
+            count_row(site, columns, n, &token, step->seat[t]);                                  \
         }                                                                                        \
     }
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from interv.analyze import Load
     from interv.compile import Compilation
     from interv.document import Document
+    from interv.measurement import Measurement
 
 
 class Stage(StrEnum):
@@ -55,25 +57,68 @@ def compile_(
     form: Annotated[
         Format, typer.Option("--format", help="How to print the explain.")
     ] = Format.text,
+    analyze: Annotated[
+        bool,
+        typer.Option("--analyze", help="Run the programs on the model in vLLM, and explain."),
+    ] = False,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt", metavar="TEXT", help="What --analyze asks; default: four prompts."
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", min=2, help="Length of its answers; default: 32."),
+    ] = None,
 ) -> None:
-    """Compile documents for a model, without running it.
+    """Compile documents for a model, without running it unless --analyze is given.
 
     Example: interv compile examples/joy.interv --model examples/models/smollm2-135m --explain
 
-    Without --explain one line says what came out. --stage and --pass explain too. Without
-    --model the documents are checked, and the explain says what needs no model.
+    Without --explain one line says what came out. --stage, --pass and --analyze explain too.
+    Without --model the documents are checked, and the explain says what needs no model. --analyze
+    needs the model's weights, and adds to the plan which rows were edited and what a step took.
     """
     from interv.errors import IntervError
 
     try:
-        wanted = explain or stage is not None or form is Format.json
-        typer.echo(_answer(files, model, wanted, stage, only, form))
+        load = _load(analyze, prompt, tokens, stage, only)
+        wanted = explain or analyze or stage is not None or form is Format.json
+        typer.echo(_answer(files, model, wanted, stage, only, form, load))
     except IntervError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None
+
+
+def _load(
+    analyze: bool,
+    prompts: Sequence[str] | None,
+    tokens: int | None,
+    stage: Stage | None,
+    only: str | None,
+) -> Load | None:
+    """Return what the model shall be asked; raise E252 for options that do not go together."""
+    from interv.errors import IntervError
+
+    if not analyze:
+        given = "--prompt" if prompts else "--tokens" if tokens is not None else None
+        if given is not None:
+            raise IntervError("E252", f"'{given}' says nothing without --analyze")
+        return None
+    if only is not None or stage in (Stage.spec, Stage.graph):
+        asked = f"--pass {only}" if only is not None else f"--stage {stage}"
+        raise IntervError(
+            "E252",
+            f"'{asked}' shows nothing that --analyze measures",
+            helps=["leave it out, or use --stage plan"],
+        )
+    from interv.analyze import NEW_TOKENS, PROMPTS, Load
+
+    return Load(tuple(prompts or PROMPTS), NEW_TOKENS if tokens is None else tokens)
 
 
 def _answer(
@@ -83,6 +128,7 @@ def _answer(
     stage: Stage | None,
     only: str | None,
     form: Format,
+    load: Load | None,
 ) -> str:
     from interv.load import load_documents
 
@@ -92,26 +138,45 @@ def _answer(
     from interv.explain import explain, explain_pass, explain_spec
 
     if model is None:
-        _refuse_without_model(stage, only)
+        _refuse_without_model(stage, only, load)
         return explain_spec(documents, form.value)
     compilation = _compile(documents, model)
     if only is not None:
         return explain_pass(compilation, only)
     if explained:
-        return explain(compilation, stage.value if stage else None, form.value)
+        measured = _measure(compilation, files, model, load) if load else None
+        return explain(compilation, stage.value if stage else None, form.value, measured)
     return summary(compilation)
 
 
 def _compile(documents: Sequence[Document], model: str) -> Compilation:
     from interv.compile import compile_documents
     from interv.model import model_facts
+    from interv.token_texts import find_encoder, texts
 
-    return compile_documents(documents, model_facts(model))
+    facts = model_facts(model)
+    # A tokenizer takes longer to read than most documents to compile.
+    asks = any(texts(document) for document in documents)
+    return compile_documents(documents, facts, find_encoder(model) if asks else None)
 
 
-def _refuse_without_model(stage: Stage | None, only: str | None) -> None:
+def _measure(
+    compilation: Compilation, files: Sequence[Path], model: str, load: Load
+) -> Measurement:
+    from interv.analyze import analyze
+
+    return analyze(compilation, files, model, load)
+
+
+def _refuse_without_model(stage: Stage | None, only: str | None, load: Load | None) -> None:
     from interv.errors import IntervError
 
+    if load is not None:
+        raise IntervError(
+            "E251",
+            "'--analyze' needs a model",
+            helps=["add --model with a folder that has a config.json and weights"],
+        )
     if only is not None or stage not in (None, Stage.spec):
         asked = f"--pass {only}" if only is not None else f"--stage {stage}"
         raise IntervError(

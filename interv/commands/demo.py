@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interv.engine_process import QUIET_ENV, run_module
 from interv.errors import IntervError
 
 if TYPE_CHECKING:
@@ -28,20 +23,13 @@ PROMPTS = (
     "What is the capital of France?",
     "Describe a day at the ocean.",
 )
-PROGRAMS = ("joy", "gloom", "landlocked", "bureaucrat")
+PROGRAMS = ("joy", "gloom", "landlocked", "seaside", "sulky", "bureaucrat")
 EXPLAINED = "bureaucrat"
 UNEDITED = "unedited"
 MIN_COLUMN = 22  # characters in which prose can still be read
-STOP_WAIT_S = 10.0
 
 # For an engine that starts in seconds and keeps to a small machine; only the child gets them.
-CHILD_ENV = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_CI_ENV": "1",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-}
+CHILD_ENV = {**QUIET_ENV, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_CI_ENV": "1"}
 
 
 def demo(
@@ -55,7 +43,8 @@ def demo(
 ) -> None:
     """Ask a real model the same questions unedited and under each example program.
 
-    The engine is stock vLLM. Then the explain of one program says what was done to its graph.
+    The engine is stock vLLM, and each request of its one batch chooses its program. Then the
+    explain of one program says what was done to its graph.
 
     Example: interv demo --tokens 60
     """
@@ -110,81 +99,31 @@ def program_text(file: Path) -> str:
 
 
 def _ask(folder: Path, files: Mapping[str, Path], tokens: int) -> dict[str, list[str]]:
-    """Return the answers of each engine by its name, the unedited one first."""
+    """Return the answers of each program by its name, the unedited ones first."""
     from interv.generate import Job
     from interv.progress import Progress
 
-    answers = {}
-    runs: list[tuple[str, tuple[str, ...]]] = [(UNEDITED, ())]
-    runs += [(name, (str(file),)) for name, file in files.items()]
+    asked = ("off", *files)
     with Progress() as progress:
-        for number, (name, documents) in enumerate(runs, 1):
-            progress.step(f"engine {number} of {len(runs)}: {name}")
-            answers[name] = run_engine(Job(str(folder), documents, PROMPTS, tokens))
-    return answers
+        progress.step(f"one engine, one batch: {len(PROMPTS)} prompts × {', '.join(asked)}")
+        documents = tuple(str(file) for file in files.values())
+        answers = run_engine(Job(str(folder), documents, PROMPTS, asked, tokens))
+    return {UNEDITED: answers.pop("off"), **answers}
 
 
-def run_engine(job: Job) -> list[str]:
-    """Run a `Job` in a process of its own and return its answers.
+def run_engine(job: Job) -> dict[str, list[str]]:
+    """Run a `Job` in a process of its own and return its answers by expression.
 
-    Raises E545, with the last lines of the engine's output where it ends without an answer, and
-    with the document's own error where it was refused. No process outlives the call.
+    Raises E545 where there are none. No process outlives the call.
     """
-    with tempfile.TemporaryDirectory(prefix="interv-demo-") as place:
-        task, result, log = (Path(place) / name for name in ("job.json", "result.json", "log"))
-        task.write_text(job.dump(), encoding="utf-8")
-        command = [sys.executable, "-m", "interv.generate", str(task), str(result)]
-        code = _run(command, log)
-        if not result.is_file():
-            raise _engine_error(code, log.read_text(encoding="utf-8", errors="replace"))
-        found = json.loads(result.read_text(encoding="utf-8"))
-    if "error" in found:
-        raise IntervError("E545", "the engine refused the document", notes=found["error"])
-    return list(found["answers"])
-
-
-def _run(command: Sequence[str], log: Path) -> int:
-    with log.open("wb") as output:
-        # A session of its own: the whole group can be stopped, vLLM's workers included.
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **CHILD_ENV},
-            start_new_session=True,
-        )
-        try:
-            return process.wait()
-        finally:
-            if process.poll() is None:
-                _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_WAIT_S
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _engine_error(code: int, log: str) -> IntervError:
-    lines = [line for line in log.splitlines() if line.strip()]
-    return IntervError(
-        "E545",
-        f"the engine ended with code {code} and no answer",
-        notes=lines[-5:],
-        helps=("`interv doctor` shows what is missing here",),
-    )
+    found = run_module("interv.generate", job.dump(), {**os.environ, **CHILD_ENV})
+    return dict(found["answers"])
 
 
 def layout(
     answers: Mapping[str, Sequence[str]], programs: Mapping[str, str], console: Console
 ) -> list[RenderableType]:
-    """Return one table with a column for each engine, or one for each prompt where it is narrow."""
+    """Return one table with a column a program, or one table a prompt where it is narrow."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""`interv vectors`: look into vector files and convert between their formats."""
+"""`interv vectors`: look into vector files and adapters, and convert between vectors' formats."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from interv.wording import layer_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from interv.vectors import Directions
+    from interv.vectors import Adapter, Directions
 
-app = typer.Typer(no_args_is_help=True, help="Look into vector files, and convert them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look into vector files and adapters, and convert vectors."
+)
 BAR_WIDTH = 30
 
 Key = Annotated[str | None, typer.Option(help="Take this tensor alone.")]
@@ -25,25 +27,37 @@ Key = Annotated[str | None, typer.Option(help="Take this tensor alone.")]
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="A .safetensors, .gguf or .pt file.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .safetensors, .gguf, .pt or .pkl file, or a pyreft folder."),
+    ],
     key: Key = None,
 ) -> None:
     """Show the directions in a file: layers, norms, width, format and digest.
+
+    Of an adapter also its kind, its rank and the site it is for.
 
     Example: interv vectors show examples/vectors/joy.gguf
     """
     from rich.console import Console
 
-    from interv.vectors import read_vectors
+    from interv.vectors import is_adapter, read_adapter, read_vectors
 
+    console = Console()
+    # Bars and norms have signs that not every output can show.
+    ascii_only = console.options.ascii_only
     try:
-        vectors = read_vectors(file, key)
+        if key is None and is_adapter(file):
+            adapter = read_adapter(file)
+            facts, table = _adapter_facts(adapter), _adapter_table(adapter, ascii_only)
+        else:
+            vectors = read_vectors(file, key)
+            facts, table = _facts(vectors), _table(vectors, ascii_only)
     except IntervError as error:
         _fail(error)
-    console = Console()
-    for name, value in _facts(vectors):
+    for name, value in facts:
         console.print(f"{name:<7} {value}", highlight=False, markup=False, soft_wrap=True)
-    console.print(_table(vectors))
+    console.print(table)
 
 
 @app.command()
@@ -56,24 +70,42 @@ def convert(
         bool, typer.Option("--drop", help="Leave out what TARGET's format cannot hold.")
     ] = False,
 ) -> None:
-    """Write the directions of SOURCE to TARGET, as .safetensors or .gguf.
+    """Write the directions of SOURCE to TARGET, as .safetensors, .gguf or .pt.
 
     Example: interv vectors convert joy.gguf joy.safetensors
     """
-    from interv.vectors import read_vectors, save_vectors
+    from interv.vectors import is_adapter, read_vectors, save_vectors
 
     try:
         if target.exists() and not force:
             raise IntervError("E231", f"'{target}' exists already", helps=("--force replaces it",))
+        if key is None and is_adapter(source):
+            raise IntervError("E230", f"'{source}' is an adapter; only directions are converted")
         vectors = read_vectors(source, key)
-        bank: Directions | Mapping[int, np.ndarray] = vectors
-        if drop and target.suffix == ".gguf" and vectors.has(0) and vectors.single is None:
-            bank = {layer: vectors.at(layer) for layer in vectors.by_layer if layer}
-            typer.echo("left out: layer 0, which a GGUF control vector cannot hold", err=True)
+        bank = _kept(vectors, target, drop)
         save_vectors(target, bank, vectors.hint)
     except IntervError as error:
         _fail(error)
+    for note in vectors.notes:
+        typer.echo(f"note: {note}", err=True)
     typer.echo(f"{target}: {_extent(read_vectors(target))}")
+
+
+def _kept(vectors: Directions, target: Path, drop: bool) -> Directions | Mapping[int, np.ndarray]:
+    """Return what `target` can hold, and say what is left out; raise E230 unless that is wanted."""
+    if vectors.rounded and not drop:
+        raise IntervError(
+            "E230",
+            f"'{target.name}' cannot hold all digits of '{vectors.path.name}'",
+            notes=("directions are float32; the source has values between its steps",),
+            helps=("round them (--drop)",),
+        )
+    if vectors.rounded:
+        typer.echo("left out: the digits beyond float32", err=True)
+    if not drop or target.suffix != ".gguf" or 0 not in vectors.by_layer:
+        return vectors
+    typer.echo("left out: layer 0, which a GGUF control vector cannot hold", err=True)
+    return {layer: vectors.at(layer) for layer in vectors.by_layer if layer}
 
 
 def _facts(vectors: Directions) -> list[tuple[str, str]]:
@@ -85,6 +117,10 @@ def _facts(vectors: Directions) -> list[tuple[str, str]]:
     ]
     if vectors.hint:
         facts.insert(2, ("model", vectors.hint))
+    if vectors.source:
+        facts.insert(2, ("source", vectors.source))
+    if vectors.rounded:
+        facts.append(("note", "values are rounded to float32"))
     if vectors.rows is not None:
         facts.append(("note", f"row i of one tensor [{vectors.rows}, H] is layer i"))
     return facts + [("note", note) for note in vectors.notes]
@@ -96,20 +132,53 @@ def _extent(vectors: Directions) -> str:
     return f"layers {layer_text(vectors.layers)}, width {vectors.width}"
 
 
-def _table(vectors: Directions) -> Table:
+def _table(vectors: Directions, ascii_only: bool) -> Table:
+    """Return the norm of each direction, and a bar as long as it is beside the largest."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("layer", justify="right")
     table.add_column("norm", justify="right")
-    table.add_column("")
+    table.add_column("", style="cyan")
     bank = vectors.by_layer if vectors.single is None else {-1: vectors.single}
     norms = {i: float(np.linalg.norm(v.astype(np.float64))) for i, v in bank.items()}
     top = max(norms.values())
     for layer, norm in norms.items():
-        bar = "━" * max(1, round(BAR_WIDTH * norm / top))
+        bar = ("=" if ascii_only else "━") * max(1, round(BAR_WIDTH * norm / top))
         table.add_row("*" if layer < 0 else str(layer), f"{norm:.4g}", bar)
+    return table
+
+
+def _adapter_facts(adapter: Adapter) -> list[tuple[str, str]]:
+    layers = adapter.layers
+    extent = "one update for every layer" if layers is None else f"layers {layer_text(layers)}"
+    rank = "linear map" if adapter.rank is None else f"low rank {adapter.rank}"
+    return [
+        ("file", str(adapter.path)),
+        ("format", adapter.format),
+        ("kind", rank),
+        ("holds", f"{extent}, width {adapter.width}"),
+        ("site", adapter.site or "any"),
+        ("digest", f"sha256:{adapter.digest}"),
+        *(("note", note) for note in adapter.notes),
+    ]
+
+
+def _adapter_table(adapter: Adapter, ascii_only: bool) -> Table:
+    """Return the Frobenius norms of what the update of each layer reads, adds and writes."""
+    from rich import box
+    from rich.table import Table
+
+    names = ("weight", "bias") if adapter.rank is None else ("read", "bias", "write")
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    bar = "|" if ascii_only else "‖"
+    for name in ("layer", *(f"{bar}{name}{bar}" for name in names)):
+        table.add_column(name, justify="right")
+    for layer in adapter.layers or (0,):
+        update = adapter.at(layer)
+        norms = (f"{float(np.linalg.norm(getattr(update, name))):.4g}" for name in names)
+        table.add_row("*" if adapter.layers is None else str(layer), *norms)
     return table
 
 

@@ -13,14 +13,23 @@ from interv.errors import IntervError, suggest
 from interv.explain.blocks import blocks
 from interv.explain.report import PassReport, Report, report, report_without_model
 from interv.explain.text import SECTIONS, block_lines, pass_row, text
+from interv.measurement import Measurement
 from interv.passes.ir import Graph
 
 __all__ = ["SECTIONS", "explain", "explain_pass", "explain_spec", "to_json"]
 
 
-def explain(compilation: Compilation, stage: str | None = None, form: str = "text") -> str:
-    """Explain a compilation as text or as JSON, up to a stage of `SECTIONS` if one is given."""
-    return _print(report(compilation), stage, form)
+def explain(
+    compilation: Compilation,
+    stage: str | None = None,
+    form: str = "text",
+    measured: Measurement | None = None,
+) -> str:
+    """Explain a compilation as text or as JSON, up to a stage of `SECTIONS` if one is given.
+
+    The plan also shows what was `measured` of its programs, where they were run.
+    """
+    return _print(report(compilation, measured), stage, form)
 
 
 def explain_spec(documents: Sequence[Document], form: str = "text") -> str:

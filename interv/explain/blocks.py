@@ -6,10 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from interv.passes.columns import Form
+from interv.passes.columns import Form, Kind
+from interv.passes.fused import probe, update
 from interv.passes.ir import Graph, Node, Origin, is_op, op_name, ops_of, origins
 from interv.passes.layers import Sites
-from interv.passes.ops import OPS, constant, direction, read, update, write
+from interv.passes.ops import (
+    OPS,
+    adapter,
+    constant,
+    direction,
+    gate,
+    linear_map,
+    read,
+    write,
+)
 from interv.passes.show import form_text, show_arg
 from interv.sites import Site
 from interv.wording import layer_text
@@ -19,6 +29,8 @@ TYPES = {
     "stream": "stream    [T, H]",
     "direction": "direction [H]",
     "mask": "mask      [T]",
+    "rows": "rows      [r, H]",
+    "map": "map       [H, H]",
 }
 COLUMN = "column    [T]"
 
@@ -68,19 +80,41 @@ def _block(members: list[tuple[Node, Any]]) -> Block:
 
 def _lines(end: Node, layer: str) -> tuple[Line, ...]:
     result: Any = end.args[2]
-    named = {node: f"%{i}" for i, node in enumerate(_needed(result))}
+    named = {node: f"%{i}" for i, node in enumerate(_whole(result, end.args[1]))}
     lines = [_line(node, named, layer, end) for node in named]
-    return (*lines, Line("", "", f"write {named[result]}", _where(origins(end))))
+    written = "only read" if is_op(result, read) else f"write {named[result]}"
+    return (*lines, Line("", "", written, _where(origins(end))))
 
 
-def _needed(node: Node) -> dict[Node, None]:
+def _whole(result: Node, at: Any) -> dict[Node, None]:
+    """Return what a site's result is made from, and the gates that read there for later sites."""
+    found = _needed(result, at)
+    for node in [*found]:
+        for user in node.users:
+            if is_op(user, gate) and user.args[0] is node and user not in found:
+                found |= _needed(user, at)
+    return found
+
+
+def _needed(node: Node, at: Any) -> dict[Node, None]:
     """Return a node and what it is made from, in the order of use, whatever the graph's order."""
     found: dict[Node, None] = {}
     if node.op == "call_function":
-        for used in () if is_op(node, read) else node.all_input_nodes:
-            found |= _needed(used)
+        whole = not is_op(node, read) and _site_of(node, at) == at
+        for used in node.all_input_nodes if whole else ():
+            found |= _needed(used, at)
         found[node] = None
     return found
+
+
+def _site_of(node: Node, at: Any) -> Any:
+    """Return the site at which a gate, or what stands for its weight, reads the stream."""
+    if not is_op(node, gate, probe):
+        return at
+    start: Any = node.args[0]
+    while not is_op(start, read):
+        start = start.args[0]
+    return start.args[1]
 
 
 def _line(node: Node, named: dict[Node, str], layer: str, end: Node) -> Line:
@@ -95,7 +129,9 @@ def _text(node: Node, named: dict[Node, str], layer: str, at: Any) -> str:
     args: Any = node.args
     if is_op(node, read):
         return "read"
-    if is_op(node, constant, direction):
+    if (site := _site_of(node, at)) != at:
+        return f"gate of {site}"
+    if is_op(node, constant, direction, adapter, linear_map):
         own = str(at.layer) if isinstance(at, Site) else "L"
         return f"{op_name(node)} {_label(args[0], own, layer)}"
     if is_op(node, update):
@@ -121,9 +157,18 @@ def _columns(node: Node, named: dict[Node, str]) -> tuple[Line, ...]:
         where = _where(node.meta["columns"][j])
         if form.a >= 0:
             lines.append(Line("", COLUMN, f"p{j} = {_reads(form, rows, forms, named, h)}", ()))
-        said = f"c{j} = {form_text(form, f'p{j}')}"
-        added = f"+ c{j}·{named[rows[form.b]]} where {named[masks[j]]}"
-        lines.append(Line("", COLUMN, f"{added},  {said}", where))
+        said = f"{'g' if form.kind == Kind.GATE else 'c'}{j} = {form_text(form, f'p{j}')}"
+        weighed = f"g{form.gate}·" if form.gate >= 0 else ""
+        if form.map is not None:
+            moved = f"{form_text(form)} where {named[masks[j]]}"
+            text = f"h = {named[h]} becomes h + {moved}, a matmul of its own"
+        elif form.kind == Kind.GATE:
+            text = f"{said} where {named[masks[j]]}"
+        else:
+            text = f"+ {weighed}c{j}·{named[rows[form.b]]} where {named[masks[j]]},  {said}"
+        if form.block:
+            text += f"; columns {j} to {j + form.block - 1} are solved together"
+        lines.append(Line("", COLUMN, text, where))
     return tuple(lines)
 
 

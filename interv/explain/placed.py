@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interv.compile import Compilation, CompiledProgram
+from interv.explain.measured import MeasuredReport, RowsMeasured, measured_report, rows_measured
+from interv.measurement import Measurement
+from interv.passes.columns import Kind
+from interv.passes.constants import Map
+from interv.passes.cost import Cost
 from interv.passes.plan import PlacedSite
 from interv.selectors import implies, overlap, selector_text
-from interv.sites import POST_ATTN, POST_BLOCK, Site
 from interv.spec import InPhase, Or, Selector
 from interv.wording import counted, layer_text
+
+
+@dataclass(frozen=True, slots=True)
+class MapRow:
+    """A full linear map of a table: what it costs at each of its sites, whoever takes it."""
+
+    name: str  # "warp[L]"
+    launches: int
+    flops: int
+    weight_bytes: int
+    predicted_us: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +38,16 @@ class SiteRow:
     rows: int  # V
     programs: tuple[str, ...]  # "calm: 2 columns, selectors 0 1"
     where: tuple[str, ...]
+    measured: tuple[RowsMeasured, ...] = ()  # one a program of `programs`, where it was run
+    maps: tuple[MapRow, ...] = ()  # full linear maps
+
+
+@dataclass(frozen=True, slots=True)
+class CacheNote:
+    """What a program does to the prefix cache, and the statements that are why."""
+
+    text: str
+    where: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +61,29 @@ class PlanReport:
     columns: int
     stream_bytes: int
     bank_bytes: int
+    map_bytes: int
     flops: int
     predicted_us: float
     machine: str
     cuda_graph_safe: bool
-    prefix_cache: tuple[str, ...]
+    prefix_cache: tuple[CacheNote, ...]
     structure: str
     contents: tuple[tuple[str, str], ...]
+    measured: MeasuredReport | None = None
 
 
-def plan_report(compilation: Compilation) -> PlanReport:
-    """Say what was placed where, and what a step costs."""
+def plan_report(compilation: Compilation, measured: Measurement | None = None) -> PlanReport:
+    """Say what was placed where, what a step costs, and what it was measured to cost."""
     plan, cost = compilation.plan, compilation.plan.cost
     return PlanReport(
-        sites=_sites(plan.sites),
+        sites=_sites(plan.sites, plan.hidden_size, cost, measured),
         selectors=tuple(selector_text(one) for one in plan.selectors),
         tokens=cost.machine.tokens,
         launches=cost.launches,
         columns=cost.columns,
         stream_bytes=cost.stream_bytes,
         bank_bytes=cost.bank_bytes,
+        map_bytes=sum(one.weight_bytes for one in cost.maps),
         flops=cost.flops,
         predicted_us=round(cost.predicted_us, 1),
         machine=cost.machine.name,
@@ -63,13 +92,17 @@ def plan_report(compilation: Compilation) -> PlanReport:
         prefix_cache=tuple(_prefix(one, compilation) for one in compilation.programs),
         structure=compilation.bundle.structure,
         contents=tuple(sorted(compilation.bundle.contents.items())),
+        measured=measured_report(compilation, measured) if measured else None,
     )
 
 
-def _sites(sites: tuple[PlacedSite, ...]) -> tuple[SiteRow, ...]:
+def _sites(
+    sites: tuple[PlacedSite, ...], hidden_size: int, cost: Cost, measured: Measurement | None
+) -> tuple[SiteRow, ...]:
     groups: dict[tuple[object, ...], list[PlacedSite]] = {}
     for placed in sites:
-        key = (placed.site.name, placed.width, len(placed.bank), _programs(placed), placed.where)
+        sizes = (placed.width, len(placed.bank), len(placed.maps))
+        key = (placed.site.name, *sizes, _programs(placed), placed.where)
         groups.setdefault(key, []).append(placed)
     return tuple(
         SiteRow(
@@ -79,48 +112,62 @@ def _sites(sites: tuple[PlacedSite, ...]) -> tuple[SiteRow, ...]:
             rows=len(same[0].bank),
             programs=_programs(same[0]),
             where=same[0].where,
+            measured=rows_measured(same, hidden_size, measured) if measured else (),
+            maps=tuple(_map(one, same, cost) for one in same[0].maps),
         )
         for same in groups.values()
     )
+
+
+def _map(full: Map, sites: Sequence[PlacedSite], cost: Cost) -> MapRow:
+    one, own = cost.maps[0], f"[{sites[0].site.layer}]"
+    name = full.label.replace(own, "[L]") if len(sites) > 1 else full.label
+    return MapRow(name, one.launches, one.flops, one.weight_bytes, round(one.predicted_us, 1))
 
 
 def _programs(placed: PlacedSite) -> tuple[str, ...]:
     said = []
     for name, columns in placed.programs.items():
         bits = sorted({column.selector for column in columns})
-        text = " ".join(f"m{bit}" for bit in bits)
-        said.append(f"{name}: {counted(len(columns), 'column')}, {text}")
+        gates = sum(column.form.kind == Kind.GATE for column in columns)
+        parts = [counted(len(columns) - gates, "column")] if len(columns) > gates else []
+        parts += [counted(gates, "gate")] if gates else []
+        said.append(f"{name}: {', '.join(parts)}, {' '.join(f'm{bit}' for bit in bits)}")
     return tuple(said)
 
 
-def _prefix(program: CompiledProgram, compilation: Compilation) -> str:
-    """Say which cached keys and values a program makes differ from the unedited model's."""
+def _prefix(program: CompiledProgram, compilation: Compilation) -> CacheNote:
+    """Say which cached blocks a program has of its own, and which statements are why.
+
+    Blocks are keyed by the edits of their own tokens, and by the blocks before them.
+    """
     name = program.name
     if not any(name in placed.programs for placed in compilation.plan.sites):
-        return f"{name}: no edit is left, nothing differs"
+        return CacheNote(f"{name}: no edit is left, every block is shared")
     reaching = _reaching(name, compilation)
     if not reaching:
-        return f"{name}: no later attention sees an edit, nothing differs"
+        return CacheNote(f"{name}: no later attention sees an edit, every block is shared")
+    where = tuple(dict.fromkeys(line for lines in reaching.values() for line in lines))
     in_prompt = [one for one in reaching if overlap(one, InPhase(phase="prompt"))]
     if not in_prompt:
-        return f"{name}: only generated tokens are edited, no prompt block differs"
+        said = "prompt blocks are shared, only blocks of edited generated tokens are its own"
+        return CacheNote(f"{name}: {said}", where)
     either = Or(terms=tuple(in_prompt)) if len(in_prompt) > 1 else in_prompt[0]
     if implies(InPhase(phase="prompt"), either):
-        return f"{name}: every prompt token is edited, all blocks differ"
-    return f"{name}: blocks differ from the first prompt token of '{selector_text(either)}' on"
+        return CacheNote(f"{name}: every prompt token is edited, every block is its own", where)
+    first = f"from the first prompt token of '{selector_text(either)}' on, blocks are its own"
+    return CacheNote(f"{name}: {first}", where)
 
 
-def _reaching(name: str, compilation: Compilation) -> list[Selector]:
-    """Return the selectors of the edits that keys and values of a later attention depend on."""
+def _reaching(name: str, compilation: Compilation) -> dict[Selector, tuple[str, ...]]:
+    """Return the selectors of edits that keys and values depend on, with their source lines."""
     plan = compilation.plan
-    found = (
-        plan.selectors[column.selector]
-        for placed in plan.sites
-        if _seen_by_attention(placed.site, plan.num_layers)
-        for column in placed.programs.get(name, ())
-    )
-    return list(dict.fromkeys(found))
-
-
-def _seen_by_attention(site: Site, num_layers: int) -> bool:
-    return not (site.layer == num_layers - 1 and site.name in (POST_ATTN, POST_BLOCK))
+    found: dict[Selector, tuple[str, ...]] = {}
+    for placed in plan.sites:
+        for column in placed.programs.get(name, ()):
+            edits = column.form.kind != Kind.GATE
+            if edits and placed.site.reaches_cache(plan.num_layers):
+                selector = plan.selectors[column.selector]
+                lines = tuple(origin.where for origin in column.origins)
+                found[selector] = tuple(dict.fromkeys((*found.get(selector, ()), *lines)))
+    return found

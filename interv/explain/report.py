@@ -11,6 +11,7 @@ from interv.document import Document
 from interv.explain.blocks import Block, blocks
 from interv.explain.placed import PlanReport, plan_report
 from interv.explain.written import DocumentReport, document_report
+from interv.measurement import Measurement
 from interv.passes.ir import edit_count, ops_of
 from interv.passes.pipeline import Stage
 from interv.passes.plan import Plan
@@ -59,15 +60,15 @@ class Report:
     not_done: tuple[Note, ...] = ()
 
 
-def report(compilation: Compilation) -> Report:
-    """Say what was done to the documents of a compilation, and what was not."""
+def report(compilation: Compilation, measured: Measurement | None = None) -> Report:
+    """Say what was done to the documents of a compilation, what was not, and what was measured."""
     model = compilation.model
     return Report(
         model=f"{model.name} ({model.architecture}: {model.num_layers} blocks,"
         f" H = {model.hidden_size})",
         documents=tuple(document_report(one, compilation) for one in compilation.documents),
         programs=tuple(_program(one, compilation.plan) for one in compilation.programs),
-        plan=plan_report(compilation),
+        plan=plan_report(compilation, measured),
         not_done=tuple(_standing(compilation)),
     )
 
@@ -102,11 +103,14 @@ def _place(name: str, plan: Plan) -> PassReport:
     """Report the step that turns the graphs of all programs into tables, for one of them."""
     mine = [placed for placed in plan.sites if name in placed.programs]
     columns = sum(len(placed.programs[name]) for placed in mine)
-    rows = {(p.site, row) for p in mine for c in p.programs[name] for row in (c.form.a, c.form.b)}
+    placed = [(p.site, c.form) for p in mine for c in p.programs[name]]
+    rows = {(site, row) for site, form in placed if not form.map for row in (form.a, form.b)}
     used = sum(row >= 0 for _, row in rows)
+    maps = {(site, form.map.digest) for site, form in placed if form.map}
     text = (
         f"{counted(len(mine), 'table')}, {counted(columns, 'column')}, {counted(used, 'direction')}"
     )
+    text += f", {counted(len(maps), 'full linear map')}" if maps else ""
     return PassReport("place", len(mine), len(mine), True, (Note(text),))
 
 
@@ -125,8 +129,9 @@ def _standing(compilation: Compilation) -> list[Note]:
     if len(compilation.plan.sites) > 1:
         found.append(Note("updates of different sites stay apart: the model runs between them"))
     if compilation.plan.sites:
-        found.append(Note("no update joins the norm after it (absorb_norm is not built yet)"))
-        found.append(Note("cached prefixes are not shared: exact keys are not built yet"))
+        found.append(
+            Note("an update joins the norm after it only under --intervention-absorb-norm")
+        )
     for used in compilation.vectors:
         if not used.programs:
             where = used.document.where("vectors", used.index)

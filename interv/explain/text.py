@@ -6,10 +6,13 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from interv.explain.blocks import Block, Line
-from interv.explain.placed import PlanReport
+from interv.explain.measured import MeasuredReport, RowsMeasured, StepMeasured
+from interv.explain.placed import MapRow, PlanReport
 from interv.explain.report import Note, PassReport, ProgramReport, Report
 from interv.explain.written import DocumentReport
-from interv.passes.ops import OPS, update
+from interv.measurement import UNEDITED
+from interv.passes.fused import update
+from interv.passes.ops import OPS
 from interv.passes.show import places
 from interv.wording import counted
 
@@ -49,12 +52,18 @@ def _document(document: DocumentReport) -> list[str]:
         _aligned([v.cells for v in document.vectors]), document.vectors, strict=True
     ):
         out += margined(f"  vector  {cells}", [row.where])
+    rows = _aligned([row.cells for row in document.tokens])
+    for cells, row in zip(rows, document.tokens, strict=True):
+        out += margined(f"  {cells}", [row.where])
     for program in document.programs:
         said = f"  program {program.name}  conflict {program.conflict}"
         out += margined(said, [program.where])
         rows = _aligned([row.cells for row in program.statements])
         for cells, row in zip(rows, program.statements, strict=True):
             out += margined(f"    {cells}", [row.where])
+    if document.conflict is not None:
+        said = f"  conflict {document.conflict.cells[0]}, where programs of one request meet"
+        out += margined(said, [document.conflict.where])
     if document.default is not None:
         said = f"  default {document.default.cells[0]}"
         out += margined(said, [document.default.where])
@@ -111,21 +120,64 @@ def _plan(plan: PlanReport) -> list[str]:
     for row in plan.sites:
         head = f"  {row.site:<26} {row.launches:>3} × K = {row.columns}, V = {row.rows}   "
         out += margined(head, row.where, "; ".join(row.programs))
+        for full in row.maps:
+            out += margined(f"    {'map':<{len(head) - 4}}", (), _map(full))
+        for one in row.measured:
+            out += margined(f"    {'measured':<{len(head) - 4}}", (), _rows_measured(one))
     out += [f"  m{bit}  {selector}" for bit, selector in enumerate(plan.selectors)]
     moved = f"{size(plan.stream_bytes)} of stream + {size(plan.bank_bytes)} of banks"
+    moved += f" + {size(plan.map_bytes)} of maps" if plan.map_bytes else ""
     out += [
         f"  a step of T = {plan.tokens} tokens (bf16): {counted(plan.launches, 'launch')},"
         f" {counted(plan.columns, 'column')}, {moved}",
         f"  {plan.flops / 1e6:.3g} Mflop, predicted {plan.predicted_us:.1f} µs"
         f" on {plan.machine} (a model, not measured)",
+        *(_steps_measured(plan.measured) if plan.measured else ()),
         f"  CUDA-graph safe: {'yes' if plan.cuda_graph_safe else 'no'}, by construction"
         " (tables in fixed buffers, no synchronisation)",
-        "  prefix cache: off for engines with edits, until its keys are exact; what differs:",
-        *(line for one in plan.prefix_cache for line in margined("    ", [], one)),
+        "  prefix cache: exact, a block is shared by requests that edit its tokens alike",
+        *(line for one in plan.prefix_cache for line in margined("    ", one.where, one.text)),
         f"  structure {plan.structure[:16]}"
         + "".join(f"   {name} {digest[:16]}" for name, digest in plan.contents),
     ]
     return [*out, ""]
+
+
+def _map(one: MapRow) -> str:
+    """Print what a full linear map costs a step."""
+    cost = f"{one.flops / 1e6:.3g} Mflop, {size(one.weight_bytes)} of weights"
+    launches = f"predicted {one.predicted_us} µs in {counted(one.launches, 'launch')}"
+    return f"{one.name}, a matmul of its own: {cost}, {launches}, at each site"
+
+
+def _rows_measured(one: RowsMeasured) -> str:
+    """Print what a program edited at a table."""
+    spread = f"{one.most}" if one.least == one.most else f"{one.least} to {one.most}"
+    return f"{one.program}: {spread} of {one.fed} rows a site, {size(one.stream_bytes)} moved"
+
+
+def _steps_measured(found: MeasuredReport) -> list[str]:
+    """Print the times of a step, a line an expression."""
+    name = max(len(_name(one)) for one in found.steps)
+    prompts = counted(found.requests, "prompt")
+    lines = [
+        f"  measured on {found.machine}: {found.engine}, {found.dtype},",
+        f"  {prompts} of {found.prompt_tokens} tokens together, {found.new_tokens} new tokens each,"
+        f" {found.rounds} rounds, T = {found.requests} a step",
+    ]
+    for one in found.steps:
+        spread = f"quartiles {one.low_us / 1e3:.2f} … {one.high_us / 1e3:.2f}"
+        line = f"    {_name(one):<{name}}  {one.median_us / 1e3:>8.2f} ms a step, {spread}"
+        if one.asked == UNEDITED:
+            lines.append(line)
+        else:
+            said = f"{one.rows} rows edited, {size(one.stream_bytes)} of stream in a round"
+            lines += [f"{line}   {one.ratio:.3f} × unedited", f"    {'':<{name}}  {said}"]
+    return lines
+
+
+def _name(one: StepMeasured) -> str:
+    return "unedited" if one.asked == UNEDITED else one.asked
 
 
 def _kernels(plan: PlanReport) -> list[str]:
@@ -134,6 +186,9 @@ def _kernels(plan: PlanReport) -> list[str]:
         launches = counted(row.launches, "launch")
         said = f"interv.update(hidden, residual, site): {launches}, K = {row.columns}"
         out += margined(f"  {row.site:<26} ", row.where, said)
+        for full in row.maps:
+            said = f"before it {full.name}: a matmul with fp32 weights [H, H], and what adds it"
+            out += margined(f"  {'':<26} ", (), said)
     if plan.sites:
         return [*out, f"  interv.update = {OPS[update.__name__].formula}", ""]
     return [*out, "  none", ""]

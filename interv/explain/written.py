@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from interv.compile import Compilation, UsedVector
 from interv.document import Document
+from interv.dsl.printer import gate_text
 from interv.selectors import selector_text
-from interv.spec import Ablate, Cap, Everything, Statement, Steer, VectorDecl
+from interv.spec import Ablate, Apply, Cap, Everything, Replace, Statement, Steer, VectorDecl
+from interv.token_texts import texts, token_text
 from interv.wording import layer_text, number_text, place_text
 
 
@@ -35,7 +37,9 @@ class DocumentReport:
 
     name: str
     vectors: tuple[Row, ...]
+    tokens: tuple[Row, ...]  # the ids of its texts
     programs: tuple[ProgramRows, ...]
+    conflict: Row | None
     default: Row | None
 
 
@@ -53,8 +57,20 @@ def document_report(document: Document, compilation: Compilation | None = None) 
             Row(_vector(decl, loaded.get(i)), document.where("vectors", i))
             for i, decl in enumerate(spec.vectors)
         ),
+        tokens=_tokens(document, compilation),
         programs=tuple(_program(document, i) for i in range(len(spec.programs))),
+        conflict=Row((spec.conflict,), document.where("conflict")) if spec.conflict else None,
         default=Row((spec.default,), document.where("default")) if spec.default else None,
+    )
+
+
+def _tokens(document: Document, compilation: Compilation | None) -> tuple[Row, ...]:
+    """Say which id each text became, where it stands first; nothing without a tokenizer."""
+    ids = compilation.token_ids if compilation else {}
+    return tuple(
+        Row((token_text(text), f"= {ids[text]}"), document.where(*path))
+        for text, path in texts(document).items()
+        if text in ids
     )
 
 
@@ -82,7 +98,16 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
     where = f"at {place_text(statement.at)}"
     match statement:
         case Steer():
-            cells = (statement.vector, where, f"scale {number_text(statement.scale)}")
+            kept = " keep norm" if statement.keep_norm else ""
+            cells = (statement.vector, where, f"scale {number_text(statement.scale)}{kept}")
+        case Apply():
+            cells = (statement.adapter, where, f"scale {number_text(statement.scale)}")
+        case Replace(by=None):
+            scale = f"scale {number_text(statement.scale)}"
+            cells = (statement.vector, where, scale + _strength(statement.strength))
+        case Replace():
+            names = f"{statement.vector} by {statement.by}"
+            cells = (names, where, _strength(statement.strength).strip())
         case Cap():
             cells = (statement.vector, where, _bounds(statement) + _strength(statement.strength))
         case Ablate():
@@ -90,8 +115,9 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
         case _:
             cells = ("", where, "")
     when = getattr(statement, "when", Everything())
-    tokens = "" if isinstance(when, Everything) else f"when {selector_text(when)}"
-    return (statement.op, *cells, tokens)
+    tokens = [] if isinstance(when, Everything) else [f"when {selector_text(when)}"]
+    gate = getattr(statement, "gate", None)
+    return (statement.op, *cells, " ".join([*tokens, *([gate_text(gate)] if gate else [])]))
 
 
 def _bounds(statement: Cap) -> str:

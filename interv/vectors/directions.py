@@ -37,6 +37,8 @@ class Directions:
     hint: str = ""
     digest: str = ""  # sha256 of layers and values, whatever the file format
     notes: tuple[str, ...] = ()
+    source: str = ""  # the tool that wrote the file, where it shows
+    rounded: bool = False  # the file holds digits that float32 does not
 
     @property
     def layers(self) -> tuple[int, ...] | None:
@@ -70,6 +72,8 @@ def make_directions(
     rows: int | None = None,
     hint: str = "",
     notes: tuple[str, ...] = (),
+    source: str = "",
+    rounded: bool = False,
 ) -> Directions:
     """Freeze checked directions: normalise where asked, sort by layer, take the digest."""
     if isinstance(found, np.ndarray):
@@ -91,6 +95,8 @@ def make_directions(
         hint=hint,
         digest=_digest(by_layer, single),
         notes=notes,
+        source=source,
+        rounded=rounded,
     )
 
 

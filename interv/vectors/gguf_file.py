@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from interv.vectors.raw import BadFile, Contents, Raw
 
+PREFIX = "direction."
 LAYER = re.compile(r"direction\.(0|[1-9][0-9]{0,5})")
 ARCHITECTURE = "controlvector"
 
@@ -82,10 +83,11 @@ def read(path: Path) -> Contents:
     tensor_count, field_count = cursor.number("Q"), cursor.number("Q")
     fields = _fields(cursor, field_count)
     tensors = _tensors(cursor, tensor_count, fields)
-    found = {int(m[1]): name for name in tensors if (m := LAYER.fullmatch(name))}
+    found = {_layer(name): name for name in tensors if name.startswith(PREFIX)}
     hint = str(fields.get(f"{ARCHITECTURE}.model_hint", ""))
     notes = _notes(cursor, fields, tensors, found)
-    return Contents("gguf", tensors, dict(sorted(found.items())), hint, notes)
+    source = _source(cursor, fields)
+    return Contents("gguf", tensors, dict(sorted(found.items())), hint, notes, source)
 
 
 def write(path: Path, directions: Mapping[int, npt.NDArray[np.float32]], hint: str) -> None:
@@ -168,6 +170,23 @@ def _raw(
     if begin + count > len(data):
         raise BadFile(f"it ends at byte {len(data)}, inside its tensor '{name}'")
     return Raw(dtype, shape, data[begin : begin + count])
+
+
+def _layer(name: str) -> int:
+    if not (match := LAYER.fullmatch(name)):
+        raise BadFile(f"its tensor '{name}' names no layer")
+    return int(match[1])
+
+
+def _source(cursor: _Cursor, fields: Mapping[str, object]) -> str:
+    """Say which tool wrote a control vector, as far as its metadata tells them apart."""
+    if fields.get("general.architecture") != ARCHITECTURE:
+        return ""
+    if isinstance(method := fields.get(f"{ARCHITECTURE}.method"), str):
+        return f"EasySteer, method '{method}'"
+    if cursor.kinds.get(f"{ARCHITECTURE}.layer_count") == INT32:
+        return "llama.cpp's cvector-generator"
+    return ""
 
 
 def _notes(

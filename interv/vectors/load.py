@@ -11,15 +11,16 @@ from interv.errors import IntervError, Span, each, raise_all, suggest
 from interv.spec import VectorDecl
 from interv.vectors import gguf_file, pt_file, safetensors_file
 from interv.vectors.directions import Directions, Vector, make_directions
-from interv.vectors.raw import BadFile, Contents, Raw, decode
-from interv.wording import layer_text
+from interv.vectors.raw import BadFile, Contents, Raw, decode, fetch, rounds
+from interv.vectors.words import EVERY, at_text, list_text
 
 READERS: Mapping[str, Callable[[Path], Contents]] = {
     ".gguf": gguf_file.read,
+    ".pickle": pt_file.read_pickle,
+    ".pkl": pt_file.read_pickle,
     ".pt": pt_file.read,
     ".safetensors": safetensors_file.read,
 }
-NAMES_SHOWN = 12
 
 
 def load_vector(decl: VectorDecl, root: Path, span: Span | None = None) -> Directions:
@@ -50,7 +51,8 @@ def _declared(error: IntervError, decl: VectorDecl, span: Span | None) -> Interv
 def _load(decl: VectorDecl, root: Path) -> Directions:
     path = root / decl.path
     contents = _read(path, decl.path)
-    found, rows = _choose(contents, decl.path, decl.key)
+    names = _names(contents, decl.path, decl.key)
+    found, rows = _meaning(contents, names, decl.path, decl.key)
     _check(found, decl.path)
     return make_directions(
         decl.name,
@@ -61,6 +63,8 @@ def _load(decl: VectorDecl, root: Path) -> Directions:
         rows=rows,
         hint=contents.hint,
         notes=contents.notes,
+        source=contents.source,
+        rounded=any(rounds(contents.tensors[name]) for name in names),
     )
 
 
@@ -81,7 +85,7 @@ def _read(path: Path, shown: str) -> Contents:
     except BadFile as error:
         kind = path.suffix.removeprefix(".")
         raise IntervError(
-            "E222", f"'{shown}' is not a valid {kind} file", notes=(str(error),)
+            "E222", f"'{shown}' is not a valid {kind} file", notes=(str(error),), helps=fetch(path)
         ) from error
 
 
@@ -97,15 +101,13 @@ def _missing(path: Path, shown: str) -> IntervError:
     return IntervError(
         "E220",
         f"'{shown}' does not exist",
-        notes=(f"vector files in its folder: {_list(here)}",),
+        notes=(f"vector files in its folder: {list_text(here)}",),
         helps=suggest(path.name, here),
     )
 
 
-def _choose(
-    contents: Contents, shown: str, key: str | None
-) -> tuple[dict[int, Vector] | Vector, int | None]:
-    """Return the directions that file and key mean, and the rows of a two-dimensional tensor."""
+def _names(contents: Contents, shown: str, key: str | None) -> list[str]:
+    """Return the tensors that file and key mean: several are a bank, by `contents.layers`."""
     names = list(contents.tensors)
     if not names:
         raise IntervError("E223", f"'{shown}' holds no tensors")
@@ -114,26 +116,37 @@ def _choose(
             raise IntervError(
                 "E223",
                 f"'{shown}' holds no tensor '{key}'",
-                notes=(f"tensors there: {_list(names)}",),
+                notes=(f"tensors there: {list_text(names)}",),
                 helps=suggest(key, names),
             )
-        return _one(contents.tensors[key], key, shown)
+        return [key]
     mixed = contents.format != "gguf" and len(contents.layers) < len(names)
     if contents.layers and not mixed:
-        return _bank(contents, shown), None
+        return list(contents.layers.values())
     if len(names) > 1:
         raise IntervError(
             "E224",
             f"'{shown}' holds {len(names)} tensors, and no key says which is meant",
-            notes=(f"tensors there: {_list(names)}",),
+            notes=(f"tensors there: {list_text(names)}",),
             helps=(f'choose one: key "{names[0]}"',),
         )
+    return names
+
+
+def _meaning(
+    contents: Contents, names: list[str], shown: str, key: str | None
+) -> tuple[dict[int, Vector] | Vector, int | None]:
+    """Return the directions of some tensors, and the rows of a two-dimensional one."""
+    if all(name in contents.own_layers for name in names):
+        return _bank(contents, {contents.own_layers[name]: name for name in names}, shown), None
+    if key is None and names == list(contents.layers.values()):
+        return _bank(contents, contents.layers, shown), None
     return _one(contents.tensors[names[0]], names[0], shown)
 
 
-def _bank(contents: Contents, shown: str) -> dict[int, Vector]:
+def _bank(contents: Contents, layers: Mapping[int, str], shown: str) -> dict[int, Vector]:
     bank = {}
-    for layer, name in contents.layers.items():
+    for layer, name in layers.items():
         raw = contents.tensors[name]
         if len(raw.shape) != 1:
             raise _rank(shown, name, raw, "[H]")
@@ -169,17 +182,17 @@ def _rank(shown: str, name: str, raw: Raw, wanted: str) -> IntervError:
 
 
 def _check(found: dict[int, Vector] | Vector, shown: str) -> None:
-    bank = found if isinstance(found, dict) else {-1: found}
+    bank = found if isinstance(found, dict) else {EVERY: found}
     errors = []
     widths = {layer: vector.shape[0] for layer, vector in bank.items()}
     if len(set(widths.values())) > 1 or 0 in widths.values():
         errors.append(_width_error(widths, shown))
     rough = [layer for layer, vector in bank.items() if not np.isfinite(vector).all()]
     if rough:
-        errors.append(IntervError("E225", f"'{shown}' holds NaN or infinity{_at(rough)}"))
+        errors.append(IntervError("E225", f"'{shown}' holds NaN or infinity{at_text(rough)}"))
     zero = [layer for layer, vector in bank.items() if vector.size and not vector.any()]
     if zero:
-        errors.append(IntervError("E226", f"'{shown}' holds a zero direction{_at(zero)}"))
+        errors.append(IntervError("E226", f"'{shown}' holds a zero direction{at_text(zero)}"))
     raise_all(errors)
 
 
@@ -187,19 +200,6 @@ def _width_error(widths: Mapping[int, int], shown: str) -> IntervError:
     by_width: dict[int, list[int]] = {}
     for layer, width in widths.items():
         by_width.setdefault(width, []).append(layer)
-    notes = tuple(f"width {w}{_at(layers)}" for w, layers in sorted(by_width.items()))
+    notes = tuple(f"width {w}{at_text(layers)}" for w, layers in sorted(by_width.items()))
     words = "has directions of different widths" if len(by_width) > 1 else "has no values"
     return IntervError("E228", f"'{shown}' {words}", notes=notes)
-
-
-def _at(layers: list[int]) -> str:
-    if layers == [-1]:
-        return ""
-    return f" at layer{'s' if len(layers) > 1 else ''} {layer_text(layers)}"
-
-
-def _list(names: list[str]) -> str:
-    if not names:
-        return "none"
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,69 +1,110 @@
-"""Read directions from `.pt` files, by `torch.load(weights_only=True)` and nothing else."""
+"""Read and write `.pt` files, and read pickles: as data alone.
+
+What `torch.load(weights_only=True)` reads is read by it. For the rest of what people save, arrays
+of numpy and objects as attributes, there is `interv.vectors.pickles`, which runs nothing either.
+"""
 
 from __future__ import annotations
 
+import io
 import pickle
-import re
+import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
+import numpy.typing as npt
 
-from interv.vectors.raw import BadFile, Contents, Raw
+from interv.vectors import objects
+from interv.vectors.pickle_values import Budget, unpack
+from interv.vectors.pickles import loads
+from interv.vectors.raw import BadFile, Contents
 
-if TYPE_CHECKING:
-    import torch
-
-LAYER = re.compile(r"(?:layer\.)?(0|[1-9][0-9]{0,5})")
+# A record of ours beside those of torch, which it does not look at.
+HINT = "interv/model_hint"
+MOST_HINT_BYTES = 1 << 10
+# What zipfile raises of a damaged entry: names that are not UTF-8, passwords, headers cut short,
+# places before the start of the file.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 
 
 def read(path: Path) -> Contents:
-    """Return the tensors of a `.pt` file: a bare tensor (named ""), or a dict of tensors.
+    """Return the directions of a `.pt` file: a bare array (named ""), a dict of arrays, or more.
 
-    Keys are layers (`14` or "layer.14") or names. Raises BadFile for anything else, for pickled
-    code, for the format torch wrote before version 1.6, and for archives that would unpack to
-    more than the file's size.
+    Keys are layers (`14` or "layer.14") or names; chatspace's bundles and specs are read too.
+    Raises BadFile for anything else, for what would have to be called, for the format torch wrote
+    before version 1.6, and for archives that would unpack to more than the file's size.
+    """
+    found = objects.contents(load(path), "pt", path.stat().st_size)
+    return replace(found, hint=_hint(path))
+
+
+def read_pickle(path: Path) -> Contents:
+    """Return the directions of a pickle, which holds what a `.pt` file does."""
+    return objects.contents(load_pickle(path), "pkl", path.stat().st_size)
+
+
+def load_pickle(path: Path) -> object:
+    """Return what a pickle holds; raise BadFile as `loads` does."""
+    return loads(path.read_bytes())
+
+
+def load(path: Path, allowed: Sequence[type] = ()) -> object:
+    """Return what a `.pt` file holds: tensors, arrays, plain containers, and `allowed` types.
+
+    An allowed type must do nothing when it is made and filled. Raises BadFile as `read` does.
     """
     import torch
 
     _check_archive(path)
     try:
         # Its remarks on pickle protocols say nothing about the numbers that are read.
-        with warnings.catch_warnings(action="ignore"):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise BadFile("it holds pickled objects other than tensors, which are never run") from error
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals(list(allowed)),
+        ):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        return _load_as_data(path)
     except Exception as error:
         # torch raises whatever its zip reader or unpickler met, of any class: it is the file.
         raise BadFile((str(error) or type(error).__name__).splitlines()[0]) from error
-    limit = path.stat().st_size
-    if isinstance(loaded, torch.Tensor):
-        return Contents("pt", {"": _raw(loaded, limit)})
-    if not isinstance(loaded, Mapping):
-        raise BadFile(f"it holds a {type(loaded).__name__}, not a tensor or a dict of tensors")
-    return _from_dict(loaded, limit)
 
 
-def _from_dict(loaded: Mapping[Any, Any], limit: int) -> Contents:
+def write(
+    path: Path,
+    directions: Mapping[int, npt.NDArray[np.floating]] | npt.NDArray[np.floating],
+    hint: str,
+) -> None:
+    """Write a dict of tensors [H] by layer, or one bare tensor, in the arrays' own float type.
+
+    `hint`, the model they are for, is kept beside what torch reads.
+    """
     import torch
 
-    tensors: dict[str, Raw] = {}
-    layers: dict[int, str] = {}
-    for key, value in loaded.items():
-        if not isinstance(value, torch.Tensor):
-            raise BadFile(f"its entry '{key}' is a {type(value).__name__}, not a tensor")
-        name = f"layer.{key}" if isinstance(key, int) else str(key)
-        if name in tensors:
-            raise BadFile(f"it holds '{name}' twice")
-        tensors[name] = _raw(value, limit)
-        if match := LAYER.fullmatch(name):
-            if int(match[1]) in layers:
-                raise BadFile(f"it holds layer {match[1]} twice")
-            layers[int(match[1])] = name
-    return Contents("pt", tensors, dict(sorted(layers.items())))
+    held: object
+    if isinstance(directions, Mapping):
+        held = {layer: torch.tensor(directions[layer]) for layer in sorted(directions)}
+    else:
+        held = torch.tensor(directions)
+    # Through memory, for torch names the archive after the file, and bytes should not depend on it.
+    buffer = io.BytesIO()
+    torch.save(held, buffer)
+    if hint:
+        with zipfile.ZipFile(buffer, "a") as archive:
+            archive.writestr(zipfile.ZipInfo(f"archive/{HINT}"), hint)
+    path.write_bytes(buffer.getvalue())
 
 
 def _check_archive(path: Path) -> None:
@@ -79,14 +120,33 @@ def _check_archive(path: Path) -> None:
         raise BadFile("its archive unpacks to more than the file's own size")
 
 
-def _raw(tensor: torch.Tensor, limit: int) -> Raw:
-    import torch
+def _load_as_data(path: Path) -> object:
+    """Read an archive that torch refuses: its pickle as data, its storages by their keys."""
+    with zipfile.ZipFile(path) as archive:
+        budget = Budget(path.stat().st_size)
+        found = [name for name in archive.namelist() if PurePosixPath(name).name == "data.pkl"]
+        if len(found) != 1:
+            raise BadFile("it is not an archive of torch")
+        root = PurePosixPath(found[0]).parent
 
-    # A view can claim any shape over one stored number, by strides of zero.
-    if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > limit:
-        raise BadFile(f"a tensor of shape {list(tensor.shape)} is not stored densely in it")
-    if tensor.is_complex() or tensor.is_quantized or tensor.device.type != "cpu":
-        raise BadFile(f"a tensor of type {tensor.dtype} is not a direction")
-    exact = tensor.detach().to(torch.float64).numpy()
-    data = np.frombuffer(np.ascontiguousarray(exact).astype("<f8").tobytes(), dtype=np.uint8)
-    return Raw("F64", tuple(tensor.shape), data)
+        def storage(said: tuple[object, ...]) -> object:
+            if len(said) < 5 or type(said[2]) is not str:
+                raise BadFile("its pickle holds a torch storage that is damaged")
+            return unpack(said, _entry(archive, f"{root}/data/{said[2]}"), budget)
+
+        return loads(_entry(archive, found[0]), storage)
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except UNREADABLE as error:
+        raise BadFile(f"its archive lacks a readable '{name}'") from error
+
+
+def _hint(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename.endswith(f"/{HINT}") and entry.file_size <= MOST_HINT_BYTES:
+                return _entry(archive, entry.filename).decode(errors="replace")
+    return ""

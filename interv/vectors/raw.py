@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,9 @@ NUMPY_TYPES = {
     "I8": "|i1",
     "U8": "|u1",
 }
+# Those with more digits than float32.
+WIDE_TYPES = ("F64", "I64", "I32")
+POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +47,9 @@ class Contents:
     layers: Mapping[int, str] = field(default_factory=dict)
     hint: str = ""  # the model these directions are for, where the file says so
     notes: tuple[str, ...] = ()
+    source: str = ""  # the tool that wrote it, where the file shows it
+    # The layer of each tensor where the file gives every direction a layer of its own.
+    own_layers: Mapping[str, int] = field(default_factory=dict)
 
 
 class BadFile(Exception):
@@ -60,10 +68,39 @@ def decode(raw: Raw) -> npt.NDArray[np.float32]:
             f"element type '{raw.dtype}' cannot be read as a direction",
             notes=(f"readable: {', '.join(NUMPY_TYPES)}",),
         )
-    flat = np.frombuffer(raw.data.tobytes(), dtype=NUMPY_TYPES[raw.dtype])
+    flat = _flat(raw)
     if raw.dtype == "BF16":
         wide = (flat.astype(np.uint32) << np.uint32(16)).view(np.float32)
     else:
         with np.errstate(over="ignore", invalid="ignore"):
             wide = flat.astype(np.float32)
     return wide.reshape(raw.shape)
+
+
+def rounds(raw: Raw) -> bool:
+    """Say whether float32 cannot hold every value of a tensor that can be decoded."""
+    if raw.dtype not in WIDE_TYPES:
+        return False
+    flat = _flat(raw)
+    with np.errstate(over="ignore", invalid="ignore"):
+        back = flat.astype(np.float32).astype(np.float64)
+    return not np.array_equal(back, flat.astype(np.float64), equal_nan=True)
+
+
+def raw_of(values: npt.NDArray[Any]) -> Raw:
+    """Return an array of real numbers as a tensor of a file, in float64."""
+    # Some NaN warn when they are widened; they are refused where directions are checked.
+    with np.errstate(invalid="ignore"):
+        wide = np.asarray(values, "<f8")
+    return Raw("F64", values.shape, np.frombuffer(wide.tobytes(), np.uint8))
+
+
+def fetch(path: Path) -> tuple[str, ...]:
+    """Return the help for a damaged file that is only a pointer of Git LFS to the real one."""
+    with path.open("rb") as file:
+        pointer = file.read(len(POINTER)) == POINTER
+    return ("it is a pointer of Git LFS: `git lfs pull` fetches the file",) if pointer else ()
+
+
+def _flat(raw: Raw) -> npt.NDArray[Any]:
+    return np.frombuffer(raw.data.tobytes(), dtype=NUMPY_TYPES[raw.dtype])

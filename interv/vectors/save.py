@@ -10,19 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.errors import IntervError, suggest
-from interv.vectors import gguf_file, safetensors_file
+from interv.vectors import gguf_file, pt_file, safetensors_file
 from interv.vectors.directions import Directions, Vector
 
-WRITABLE = (".gguf", ".safetensors")
+WRITABLE = (".gguf", ".pt", ".safetensors")
 
 
 def save_vectors(path: Path, vectors: Directions | Mapping[int, Vector], hint: str = "") -> None:
     """Write a bank, or one direction for all layers, to `path`; an older file is replaced.
 
-    Safetensors holds both, as `layer.N` or as `direction`, in the arrays' own float type. GGUF
-    holds banks in float32, without layer 0. `hint` names the model. The file appears whole or
-    not at all. Raises E221 for a suffix that cannot be written, E230 for what the format cannot
-    hold and E232 where the folder does not take the file.
+    Safetensors holds both, as `layer.N` or as `direction`, and `.pt` as a dict by layer or as a
+    bare tensor, in the arrays' own float type. GGUF holds banks in float32, without layer 0.
+    `hint` names the model. The file appears whole or not at all. Raises E221 for a suffix that
+    cannot be written, E230 for what the format cannot hold and E232 where the folder does not
+    take the file.
     """
     if path.suffix not in WRITABLE:
         raise IntervError(
@@ -41,6 +42,8 @@ def save_vectors(path: Path, vectors: Directions | Mapping[int, Vector], hint: s
     try:
         if path.suffix == ".gguf":
             gguf_file.write(part, bank, hint)
+        elif path.suffix == ".pt":
+            pt_file.write(part, bank if single is None else single, hint)
         else:
             safetensors_file.write(part, _named(bank, single), hint)
         os.replace(part, path)

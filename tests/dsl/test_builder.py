@@ -24,7 +24,8 @@ from interv.errors import IntervError
 from interv.selectors import selector_text
 from interv.spec import LayerRange
 
-VALID = Path(__file__).parent / "valid" / "everything.interv"
+FOLDER = Path(__file__).parent / "valid"
+VALID = FOLDER / "everything.interv"
 
 
 def test_the_same_document_as_the_text() -> None:
@@ -43,8 +44,31 @@ def test_the_same_document_as_the_text() -> None:
     read = gate(probe, post_block[14], sharpness=8, threshold=0.5)
     program.steer(calm, at=post_block[24], scale=4, gate=read)
     program.capture(at=post_block[12, 20], tokens=prompt[-1], to=acts, rank=64)
+    doc.conflict("sum")
     doc.default(program)
     assert doc.spec() == interv.load_document(VALID).spec
+    assert interv.load_text(interv.to_text(doc.spec())).spec == doc.document().spec
+
+
+def test_the_same_edits_as_the_text() -> None:
+    doc = new_document()
+    calm = doc.vector("calm", "calm.gguf")
+    anger = doc.vector("anger", "anger.gguf")
+    probe = doc.vector("probe", "probe.pt")
+    program = doc.program("edits")
+    here = post_block[layers(10, 20)]
+    program.steer(calm, at=here, scale=4, keep_norm=True, when=generated)
+    program.steer(calm, at=here, when=prompt)
+    read = gate(probe, sharpness=8, threshold=0.5)
+    program.steer(calm, at=post_block[22], keep_norm=True, gate=read)
+    program.replace(anger, at=post_block[12], by=calm, strength=0.5)
+    read = gate(probe, post_block[-4])
+    last = post_attn[layers(-3, -1)]
+    program.replace("anger", at=last, by="calm", when=prompt[-1], gate=read)
+    read = gate(probe, pre_attn[30], threshold=2)
+    program.replace(calm, at=post_block[30], scale=12, strength=0.25, gate=read)
+    program.replace(calm, at=post_block[...])
+    assert doc.spec() == interv.load_document(FOLDER / "edits.interv").spec
     assert interv.load_text(interv.to_text(doc.spec())).spec == doc.document().spec
 
 
@@ -86,10 +110,14 @@ def test_errors() -> None:
     assert message(lambda: program.ablate("v", at=post_block[1], strength=3)) == (
         "error[E207]: strength 3 is out of range\n  = in strength"
     )
-    assert message(lambda: new_document().program("p", conflict="merge")) == (
-        "error[E211]: 'merge' is not a conflict policy\n  = in conflict\n"
-        "  = policies: error, priority, sequential, sum, joint"
-    )
+    for call in (
+        lambda: new_document().program("p", conflict="merge"),
+        lambda: new_document().conflict("merge"),
+    ):
+        assert message(call) == (
+            "error[E211]: 'merge' is not a conflict policy\n  = in conflict\n"
+            "  = policies: error, priority, sequential, sum, joint"
+        )
 
 
 def test_a_document_is_checked() -> None:
@@ -102,6 +130,19 @@ def test_a_document_is_checked() -> None:
         "error[E209]: no token can ever match 'prompt and generated'\n"
         "  = in <spec>: programs.0.statements.0.when\n\n"
         "error[E205]: no program is called 'q'\n  = programs here: p\n  = in <spec>: default"
+    )
+
+
+def test_a_concept_is_checked() -> None:
+    doc = new_document()
+    calm = doc.vector("calm", "calm.gguf")
+    doc.program("p").replace(calm, at=post_block[1], by="joy", scale=2)
+    assert message(doc.document) == (
+        "error[E202]: no vector is called 'joy'\n  = vectors here: calm\n"
+        "  = in <spec>: programs.0.statements.0.by\n\n"
+        "error[E107]: replace … by has no scale\n"
+        "  = in <spec>: programs.0.statements.0.scale\n"
+        "  = leave it out; 'strength' says how much of the first vector is replaced"
     )
 
 

@@ -75,6 +75,12 @@ def test_soup_in_a_program(text: str) -> None:
 
 
 @quick
+@given(soups)
+def test_soup_behind_a_concept(text: str) -> None:
+    answer(f'interv 1\nvector x = "x" vector y = "y"\nprogram p {{ replace x by y {text} }}')
+
+
+@quick
 @given(st.text(max_size=60))
 def test_any_text(text: str) -> None:
     answer(text)
@@ -101,7 +107,10 @@ plain = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["op", "kind", "at", "when", "name", "layers", "programs", "statements", "vectors"]
+                [
+                    *("op", "kind", "at", "when", "name", "layers", "vector", "by", "gate", "site"),
+                    *("programs", "statements", "vectors", "keep_norm", "scale"),
+                ]
             ),
             inner,
             max_size=4,

@@ -76,7 +76,7 @@ def statement(**fields: object) -> dict[str, object]:
         (
             {"interv": 1, "vektors": []},
             "error[E211]: 'vektors' is not a field\n  = in a.yaml: vektors\n"
-            "  = fields here: interv, vectors, adapters, programs, sinks, kv, default\n"
+            "  = fields here: interv, vectors, adapters, programs, sinks, kv, conflict, default\n"
             "  = did you mean 'vectors'?",
         ),
         (
@@ -89,13 +89,43 @@ def statement(**fields: object) -> dict[str, object]:
             statement(op="stear"),
             "error[E211]: 'stear' is not a statement\n"
             "  = in a.yaml: programs.0.statements.0.op\n"
-            "  = statements: steer, cap, ablate, apply, capture\n  = did you mean 'steer'?",
+            "  = statements: steer, cap, ablate, replace, apply, capture\n"
+            "  = did you mean 'steer'?",
         ),
         (
             statement(strength=1.0),
             "error[E211]: 'strength' is not a field\n"
             "  = in a.yaml: programs.0.statements.0.strength\n"
-            "  = fields here: at, when, gate, op, vector, scale",
+            "  = fields here: at, when, gate, op, vector, scale, keep_norm",
+        ),
+        (
+            statement(op="replace", keep_norm=True),
+            "error[E211]: 'keep_norm' is not a field\n"
+            "  = in a.yaml: programs.0.statements.0.keep_norm\n"
+            "  = fields here: at, when, gate, op, vector, by, scale, strength",
+        ),
+        (
+            statement(keep_norm="norm"),
+            "error[E211]: keep_norm: input should be a valid boolean, unable to interpret input\n"
+            "  = in a.yaml: programs.0.statements.0.keep_norm\n  = found: 'norm'",
+        ),
+        (
+            statement(op="replace", by="w"),
+            "error[E202]: no vector is called 'w'\n  = vectors here: v\n"
+            "  = in a.yaml: programs.0.statements.0.by",
+        ),
+        (
+            statement(op="replace", by="v", scale=2, strength=-1),
+            "error[E207]: strength -1 is out of range\n"
+            "  = in a.yaml: programs.0.statements.0.strength",
+        ),
+        (
+            statement(op="replace", by="v", scale=2),
+            "error[E206]: vector 'v' is replaced by itself\n"
+            "  = in a.yaml: programs.0.statements.0.by\n\n"
+            "error[E107]: replace … by has no scale\n"
+            "  = in a.yaml: programs.0.statements.0.scale\n"
+            "  = leave it out; 'strength' says how much of the first vector is replaced",
         ),
         (
             statement(scale=float("nan")),

@@ -12,9 +12,10 @@ from interv.dsl.printer import print_spec
 from interv.dsl.read import read_spec
 from interv.errors import Source
 from interv.load import load_text
-from interv.spec import At, Cap, Gate, InPhase, LayerRange, Or, SiteRef, Steer
+from interv.spec import At, Cap, Gate, InPhase, LayerRange, Or, Replace, SiteRef, Steer
 
-VALID = sorted((Path(__file__).parent / "valid").glob("*.interv"))
+FOLDER = Path(__file__).parent / "valid"
+VALID = sorted(FOLDER.glob("*.interv"))
 
 
 @pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
@@ -37,7 +38,7 @@ def test_formatting_keeps_every_comment(path: Path) -> None:
 
 
 def test_meaning() -> None:
-    spec = load_text(VALID[1].read_text()).spec
+    spec = load_text((FOLDER / "everything.interv").read_text()).spec
     steer, cap, ablate, gated, capture = spec.programs[0].statements
     generated = InPhase(phase="generated")
     at = SiteRef(name="post_block", layers=(LayerRange(first=10, last=20),))
@@ -52,6 +53,25 @@ def test_meaning() -> None:
     assert spec.sinks[0].args == ("acts/",)
     assert spec.sinks[0].options == (("layout", "packed"),)
     assert spec.kv.options == (("budget", 512), ("buffer", 64), ("lambda", 0.1))
+
+
+def test_meaning_of_the_edits() -> None:
+    spec = load_text((FOLDER / "edits.interv").read_text()).spec
+    kept, plain, gated, half, concept, mixed, all_of_it = spec.programs[0].statements
+    at = SiteRef(name="post_block", layers=(LayerRange(first=10, last=20),))
+    generated, prompt = InPhase(phase="generated"), InPhase(phase="prompt")
+    assert kept == Steer(vector="calm", at=at, scale=4, keep_norm=True, when=generated)
+    assert plain == Steer(vector="calm", at=at, when=prompt)
+    assert gated.gate == Gate(vector="probe", sharpness=8, threshold=0.5)
+    assert gated.keep_norm
+    here = SiteRef(name="post_block", layers=(12,))
+    assert half == Replace(vector="anger", by="calm", at=here, strength=0.5)
+    assert (concept.vector, concept.by, concept.strength) == ("anger", "calm", 1)
+    assert concept.gate.site == SiteRef(name="post_block", layers=(-4,))
+    last = SiteRef(name="post_block", layers=(30,))
+    read = Gate(vector="probe", site=SiteRef(name="pre_attn", layers=(30,)), threshold=2)
+    assert mixed == Replace(vector="calm", at=last, scale=12, strength=0.25, gate=read)
+    assert all_of_it == Replace(vector="calm", at=SiteRef(name="post_block", layers=("*",)))
 
 
 def test_clauses_in_any_order() -> None:

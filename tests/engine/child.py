@@ -13,7 +13,8 @@ import traceback
 from types import SimpleNamespace
 from typing import Any
 
-from tests.engine.answer import Answer
+from tests.engine.answer import Answer, Ask, Seen
+from tests.engine.watch import Watch
 
 FLAVOURS = {
     "inductor": {},
@@ -22,12 +23,20 @@ FLAVOURS = {
 }
 
 
-def prepare_b() -> None:
-    """Let vLLM see a Triton driver, and give the CPU platform the backend that CUDA has."""
-    from triton.backends import Backend, backends
+# More steps than any test needs: a request that is held for ever fails its test, and ends it.
+_PATIENCE = 20_000
+# How many log-probabilities are asked for beside the chosen one.
+_TOP = 20
 
-    driver = SimpleNamespace(is_active=lambda: True)
-    backends["cpu"] = Backend(compiler=None, driver=driver)  # type: ignore[arg-type]
+
+def prepare(flavour: str, options: dict[str, Any]) -> None:
+    """Give the CPU platform what it takes away: a Triton driver, CUDA's backend, asynchrony."""
+    if flavour == "B":
+        from triton.backends import Backend, backends
+
+        driver = SimpleNamespace(is_active=lambda: True)
+        backends["cpu"] = Backend(compiler=None, driver=driver)  # type: ignore[arg-type]
+        _mend_interpreter()
 
     from vllm.config import CompilationMode
     from vllm.platforms.cpu import CpuPlatform
@@ -36,11 +45,29 @@ def prepare_b() -> None:
 
     def check_and_update_config(cls: Any, config: Any) -> None:
         original(cls, config)
-        config.compilation_config.mode = CompilationMode.VLLM_COMPILE
-        config.compilation_config.backend = "eager"
-        config.compilation_config.compile_sizes = []
+        if options.get("async_scheduling"):
+            config.scheduler_config.async_scheduling = True
+        if flavour == "B":
+            config.compilation_config.mode = CompilationMode.VLLM_COMPILE
+            config.compilation_config.backend = "eager"
+            config.compilation_config.compile_sizes = []
+            # A graph has vLLM's own norm ops, as on CUDA.
+            config.compilation_config.ir_enable_torch_wrap = True
 
     CpuPlatform.check_and_update_config = classmethod(check_and_update_config)
+
+
+def _mend_interpreter() -> None:
+    """Let masks be booleans: the interpreter computes some of vLLM's n-gram masks as integers."""
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    load = InterpreterBuilder.create_masked_load
+
+    def create_masked_load(self: Any, ptrs: Any, mask: Any, *rest: Any) -> Any:
+        mask.data = mask.data.astype(bool)
+        return load(self, ptrs, mask, *rest)
+
+    InterpreterBuilder.create_masked_load = create_masked_load
 
 
 class Child:
@@ -50,9 +77,11 @@ class Child:
         from vllm import LLM
 
         self.llm = LLM(model, **options)
+        self._watch = Watch(self._core().scheduler)
+        self._count = 0
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> list[Answer]:
-        """Return greedy completions with logprobs of prompt and answer."""
+    def generate(self, prompts: list[list[int]], tokens: int, program: str | None) -> list[Answer]:
+        """Return greedy completions of `LLM.generate` with logprobs of prompt and answer."""
         from vllm import SamplingParams
 
         params = SamplingParams(
@@ -62,22 +91,56 @@ class Child:
             prompt_logprobs=0,
             ignore_eos=True,
             detokenize=False,
+            extra_args=None if program is None else {"intervention": program},
         )
         done = self.llm.generate(
             [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False
         )
-        return [_answer(one) for one in done]
+        return [_answer(one, one.outputs[0]) for one in done]
 
-    def use(self, program: str | None) -> None:
-        """Make a program the one that every request gets; None switches edits off."""
-        engine = self._runner().interv
-        if program is not None:
-            engine.write_program(0, program)
-        engine.default_slot = -1 if program is None else 0
+    def ask(self, asks: list[Ask]) -> list[list[Answer]]:
+        """Return the samples of each request; an aborted one has none."""
+        self._watch.reset()
+        engine, last = self.llm.llm_engine, max(ask.arrives for ask in asks)
+        names, done, step = {}, {}, 0
+        while step <= last or engine.has_unfinished_requests():
+            assert step < _PATIENCE, "a request waits for ever"
+            for index, ask in enumerate(asks):
+                if ask.arrives == step:
+                    names[index] = self._add(ask)
+                if ask.leaves == step:
+                    engine.abort_request([names[index]])
+            for output in engine.step():
+                done[output.request_id] = output
+            step += 1
+        return [_samples(done.get(names[index])) for index in range(len(asks))]
+
+    def empty_cache(self) -> None:
+        """Forget all cached prefixes."""
+        assert self.llm.reset_prefix_cache(), "blocks are in use"
+
+    def seen(self) -> Seen:
+        """Return what the scheduler did during the last `ask`."""
+        return self._watch.seen
+
+    def chunk(self, tokens: int) -> None:
+        """Let no forward pass take more than so many tokens of one prompt; 0 for no limit."""
+        self._core().scheduler.scheduler_config.long_prefill_token_threshold = tokens
+
+    def refusal(self, program: object) -> tuple[str, str]:
+        """Return the class and the text of the error that a request for `program` raises."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(extra_args={"intervention": program})
+        try:
+            self.llm.generate([{"prompt_token_ids": [1, 2]}], params, use_tqdm=False)
+        except Exception as error:
+            return type(error).__name__, str(error)
+        raise AssertionError(f"{program!r} was accepted")
 
     def edited(self) -> list[int]:
         """Return how many rows each site has edited so far."""
-        return self._runner().interv.edited.sum(dim=1).tolist()
+        return self._runner().interv.counters.rows().sum(axis=1).tolist()
 
     def facts(self) -> dict[str, Any]:
         """Return what tests ask about the engine itself."""
@@ -92,23 +155,59 @@ class Child:
             "compiled": compilation_counter.num_aot_compiles,
             "loaded": compilation_counter.num_aot_artifacts_loaded,
             "patched": hasattr(self._runner(), "interv"),
+            "async": config.scheduler_config.async_scheduling,
+            "scheduler": type(self._core().scheduler).__name__,
+            "blocks": config.cache_config.num_gpu_blocks,
         }
 
+    def _add(self, ask: Ask) -> str:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        said = {} if ask.program is None else {"intervention": ask.program}
+        if ask.report:
+            said["intervention_report"] = True
+        greedy = {"temperature": 0, "logprobs": _TOP, "prompt_logprobs": 0, "ignore_eos": True}
+        params = SamplingParams(
+            **greedy | ask.sampling,
+            max_tokens=ask.tokens,
+            detokenize=False,
+            extra_args=said or None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._count += 1
+        name = str(self._count)
+        prompt = {"prompt_token_ids": ask.prompt}
+        salted = {} if ask.salt is None else {"cache_salt": ask.salt}
+        self.llm.llm_engine.add_request(name, prompt | salted, params)
+        return name
+
+    def _core(self) -> Any:
+        return self.llm.llm_engine.engine_core.engine_core
+
     def _runner(self) -> Any:
-        core = self.llm.llm_engine.engine_core.engine_core
-        return core.model_executor.driver_worker.worker.model_runner
+        return self._core().model_executor.driver_worker.worker.model_runner
 
 
-def _answer(output: Any) -> Answer:
-    only = output.outputs[0]
-    ids = list(only.token_ids)
-    chosen = [step[token].logprob for token, step in zip(ids, only.logprobs, strict=True)]
-    prompt = [
-        step[token].logprob
-        for token, step in zip(output.prompt_token_ids, output.prompt_logprobs, strict=True)
-        if step is not None
+def _samples(output: Any) -> list[Answer]:
+    if output is None:
+        return []
+    told = (output.kv_transfer_params or {}).get("interv")
+    return [_answer(output, one, told) for one in output.outputs]
+
+
+def _answer(output: Any, sample: Any, told: Any = None) -> Answer:
+    ids = list(sample.token_ids)
+    chosen = [step[token].logprob for token, step in zip(ids, sample.logprobs, strict=True)]
+    # Nothing is known of the first token; of none where a request does not ask for it.
+    known = output.prompt_logprobs or []
+    given = zip(output.prompt_token_ids[1:], known[1:], strict=bool(known))
+    prompt = [step[token].logprob for token, step in given]
+    ranked = [
+        sorted((one.logprob for one in step.values()), reverse=True) for step in sample.logprobs
     ]
-    return Answer(ids, chosen, prompt)
+    top = [value for step in ranked for value in step[:_TOP]]
+    return Answer(ids, chosen, prompt, told, output.num_cached_tokens, top)
 
 
 def main() -> None:
@@ -119,8 +218,7 @@ def main() -> None:
     while True:
         try:
             if child is None:
-                if flavour == "B":
-                    prepare_b()
+                prepare(flavour, options)
                 child, reply = Child(model, options), None
             else:
                 name, args = pickle.load(sys.stdin.buffer)

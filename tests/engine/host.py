@@ -7,11 +7,13 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.engine.answer import Answer
+from tests.engine.answer import Answer, Ask, Seen
 from tests.engine.child import FLAVOURS
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +27,9 @@ class EngineHost:
     """One engine: `with EngineHost("inductor", model, files=[…]) as engine: engine.generate(…)`.
 
     `flavour` is "inductor" or "traced" (engine A), or "B". Without `files` it is stock vLLM with
-    the plugin installed; `plugins=False` keeps even that away.
+    the plugin installed; `plugins=False` keeps even that away. `slots` is how many different
+    request expressions may run at once, `inline` whether requests may bring programs of their own,
+    `absorb_norm` whether updates join the fused norms behind them, of which only B has any.
     """
 
     def __init__(
@@ -35,6 +39,9 @@ class EngineHost:
         files: list[Path] | None = None,
         plugins: bool = True,
         env: dict[str, str] | None = None,
+        slots: int = 256,
+        inline: bool = False,
+        absorb_norm: bool = False,
         **options: Any,
     ) -> None:
         sizes = {"max_model_len": 512, "max_num_seqs": 64, "skip_tokenizer_init": True}
@@ -42,7 +49,7 @@ class EngineHost:
         if files is not None:
             from interv.runtime.config import engine_args
 
-            options |= engine_args(*files)
+            options |= engine_args(*files, slots=slots, inline=inline, absorb_norm=absorb_norm)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
         reading, writing = os.pipe()
         self._replies = os.fdopen(reading, "rb")
@@ -83,11 +90,31 @@ class EngineHost:
     def generate(
         self, prompts: list[list[int]], tokens: int = 8, program: str | None = "default"
     ) -> list[Answer]:
-        """Return greedy answers, under `program` where one is named."""
-        if program != "default":
-            self.call("use", program)
-        answers: list[Answer] = self.call("generate", prompts, tokens)
+        """Return greedy answers, under `program` where one is named and unedited where None is."""
+        said = {"default": None, None: "off"}.get(program, program)
+        answers: list[Answer] = self.call("generate", prompts, tokens, said)
         return answers
+
+    def ask(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+        """Return the samples of each request, run together as it says; none where it was aborted.
+
+        `seen` tells what the scheduler did on the way.
+        """
+        samples: list[list[Answer]] = self.call("ask", list(asks))
+        return samples
+
+    def answers(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Return the one answer of each request, run together."""
+        return [only for (only,) in self.ask(asks)]
+
+    def alone(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Return the one answer of each request, run one after another."""
+        return [only for one in asks for only in self.answers([replace(one, arrives=0)])]
+
+    def seen(self) -> Seen:
+        """Return what the scheduler did during the last `ask`."""
+        seen: Seen = self.call("seen")
+        return seen
 
     def log(self) -> str:
         """Return what the process has printed."""

@@ -80,7 +80,7 @@ def test_an_eager_engine_is_edited_too(llama: Path) -> None:
     path = save_document(spec, llama.parent, "eager.json")
     with EngineHost("inductor", llama, files=[path], enforce_eager=True) as eager:
         answers = eager.generate(PROMPTS)
-    with EngineHost("inductor", llama, files=[path]) as compiled:
+    with EngineHost("traced", llama, files=[path]) as compiled:
         for one, other in zip(answers, compiled.generate(PROMPTS), strict=True):
             assert one.ids == other.ids
             assert one.distance(other) < ENGINE_LOGPROB

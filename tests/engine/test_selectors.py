@@ -56,7 +56,8 @@ def masked(selector: Selector, given: int, fed: list[int], v: torch.Tensor) -> E
     return lambda h: h + torch.tensor(on, dtype=h.dtype)[: h.shape[1], None] * v
 
 
-@pytest.mark.parametrize("chunk", [None, 16])
+# Chunks of other sizes, in full batches: test_batching.py.
+@pytest.mark.parametrize("chunk", [None, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("flavour", ["traced", "B"])
 def test_selectors_equal_the_oracle(tmp_path: Path, flavour: str, chunk: int | None) -> None:
     directions = Directions.random(HIDDEN_SIZE, norm=5.0)

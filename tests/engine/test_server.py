@@ -11,14 +11,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
+import interv
 from tests.engine.oracle import Oracle
 from tests.engine.programs import Directions, edit
 
@@ -41,8 +44,10 @@ program mixed {
   steer  w at post_block[15] scale -0.5
   cap    w at post_block[15] in [-0.02, 0.05]
 }
+program late { steer v at post_block[15] scale 0.5 when generated }
 default mixed
 """
+INLINE = "interv 1  program mine { steer v at post_block[15] scale -1 when not prompt[0] }"
 
 
 @contextmanager
@@ -52,7 +57,7 @@ def serving(model: Path, document: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [str(VLLM), "serve", str(model), "--intervention", str(document)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "512"]
-    command += ["--dtype", "float32", "--served-model-name", "m"]
+    command += ["--dtype", "float32", "--served-model-name", "m", "--intervention-inline"]
     log = (document.parent / "server.log").open("wb")
     with log, subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | QUIET) as server:
         try:
@@ -84,27 +89,131 @@ def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def test_a_server_answers_with_edited_text(model_path: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def directions() -> Directions:
+    return Directions.random(576, norm=60.0)
+
+
+@pytest.fixture(scope="module")
+def server(
+    model_path: Path, directions: Directions, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    directions.save(folder)
+    document = folder / "mixed.interv"
+    document.write_text(DOCUMENT)
+    with serving(model_path, document) as url:
+        yield url
+
+
+def ask(url: str, body: dict[str, Any] | None = None, **xargs: Any) -> dict[str, Any]:
+    fields = {"model": "m", "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
+    extra = {"vllm_xargs": xargs} if xargs else {}
+    return post(f"{url}/v1/completions", {**fields, "ignore_eos": True, **extra, **(body or {})})
+
+
+def test_requests_over_http_get_the_program_they_ask_for(
+    server: str, model_path: Path, directions: Directions
+) -> None:
     from transformers import AutoTokenizer
 
-    directions = Directions.random(576, norm=60.0)
-    directions.save(tmp_path)
-    document = tmp_path / "mixed.interv"
-    document.write_text(DOCUMENT)
     tokenizer, oracle = AutoTokenizer.from_pretrained(model_path), Oracle(model_path)
     ids = tokenizer(PROMPT)["input_ids"]
-    change = {("post_block", 15): edit("mixed", directions)}
-    edited = tokenizer.decode(oracle.answer(ids, TOKENS, change).ids)
-    assert edited != tokenizer.decode(oracle.answer(ids, TOKENS).ids)
-    body = {"model": "m", "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
-    with serving(model_path, document) as url:
-        answer = post(f"{url}/v1/completions", {**body, "ignore_eos": True})
-        with pytest.raises(urllib.error.HTTPError) as refusal:
-            post(f"{url}/v1/completions", {**body, "vllm_xargs": {"intervention": "mixed*2"}})
-        assert refusal.value.code == 400
-        message = json.load(refusal.value)["error"]["message"]
-        assert message.startswith("error[E505]: a program per request is not supported yet")
-    assert answer["choices"][0]["text"] == edited
+    v = directions.v
+
+    def text(change: Any) -> str:
+        edits = None if change is None else {("post_block", 15): change}
+        answer = oracle.answer(ids, TOKENS, edits)
+        return str(tokenizer.decode(answer.ids, skip_special_tokens=True))
+
+    def at(where: slice, row: torch.Tensor) -> Any:
+        def change(h: torch.Tensor) -> torch.Tensor:
+            h = h.clone()
+            h[..., where, :] += row
+            return h
+
+        return change
+
+    expected = {
+        None: text(edit("mixed", directions)),
+        "off": text(None),
+        "late*2": text(at(slice(len(ids), None), v)),
+        INLINE: text(at(slice(1, None), -v)),
+    }
+    assert len(set(expected.values())) == 4
+    # All at once, so that they share batches.
+    with ThreadPoolExecutor(8) as pool:
+        asked = [*expected] * 2
+        xargs = [{} if one is None else {"intervention": one} for one in asked]
+        answers = list(pool.map(lambda one: ask(server, **one), xargs))
+    assert [one["choices"][0]["text"] for one in answers] == [expected[one] for one in asked]
+
+
+def test_the_helper_for_the_openai_sdk(server: str) -> None:
+    from openai import BadRequestError, OpenAI
+
+    create: Any = OpenAI(base_url=f"{server}/v1", api_key="none").chat.completions.create
+    chat = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+    chosen = interv.openai_args("late*2", report=True)
+    answer = create(**chat, temperature=0, **chosen)
+    assert interv.edited_rows(answer) == {"late": {"post_block[15]": 3}}
+    plain = create(**chat, **interv.openai_args("off", report=True))
+    assert interv.edited_rows(plain) == {}
+    with pytest.raises(BadRequestError, match="no program is called 'lat'"):
+        create(**chat, **interv.openai_args("lat"))
+
+
+WRONG = {
+    "mixd": "error[E205]: no program is called 'mixd'\n",
+    "mixed*": "error[E102]: the text ends where a number should stand\n",
+    "mixed*-1": "error[E405]: program 'mixed' caps, ablates or replaces",
+    "interv 1 program p { steer v at post_block[3] }": "error[E408]: this engine has not spliced",
+}
+
+
+@pytest.mark.parametrize("asked", WRONG)
+@pytest.mark.parametrize("route", ["completions", "chat/completions"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_wrong_request_is_http_400(server: str, asked: str, route: str, stream: bool) -> None:
+    body = {"model": "m", "max_tokens": 4, "stream": stream, "vllm_xargs": {"intervention": asked}}
+    said = {"prompt": PROMPT} if route == "completions" else {"messages": [{"role": "user"}]}
+    said = {"messages": [{"role": "user", "content": "Hello"}]} if "messages" in said else said
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        post(f"{server}/v1/{route}", {**body, **said})
+    assert refusal.value.code == 400
+    message = json.load(refusal.value)["error"]["message"]
+    assert message.startswith(WRONG[asked])
+
+
+def test_beam_search_with_a_program_is_refused(server: str) -> None:
+    beams = {"use_beam_search": True, "n": 2, "ignore_eos": False}
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        ask(server, beams, intervention="late")
+    assert refusal.value.code == 400
+    assert "error[E507]" in json.load(refusal.value)["error"]["message"]
+
+
+def rows_edited(url: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"{url}/metrics") as reply:
+        lines = reply.read().decode().splitlines()
+    return dict(
+        (name, float(value))
+        for name, value in (line.rsplit(" ", 1) for line in lines if line.startswith("interv_"))
+    )
+
+
+def test_metrics_count_the_rows_that_were_edited(server: str) -> None:
+    late = 'interv_edited_rows_total{program="late",site="post_block[15]"}'
+    before = rows_edited(server)
+    ask(server, {"max_tokens": 6}, intervention="late")
+    after = rows_edited(server)
+    # The last token is sampled and never fed.
+    assert after[late] - before[late] == 5
+    others = [name for name in after if "edited_rows_total" in name and name != late]
+    assert {name: after[name] for name in others} == {name: before[name] for name in others}
+    assert after["interv_slots"] == 256
+    assert after["interv_slots_used"] >= 1
+    assert after["interv_requests_held"] == 0
 
 
 def refused(model: Path, *documents: Path) -> str:
@@ -149,12 +258,10 @@ def test_what_does_not_fit_the_model_is_refused_before_it_loads(
     assert f"--> {document}:5" in stderr
 
 
-def test_a_document_without_a_default_is_refused(model_path: Path, tmp_path: Path) -> None:
-    Directions.random(576, norm=60.0).save(tmp_path)
-    document = tmp_path / "nobody.interv"
-    document.write_text(DOCUMENT.replace("default mixed\n", ""))
+def test_documents_without_a_program_are_refused(model_path: Path, tmp_path: Path) -> None:
+    document = tmp_path / "nothing.interv"
+    document.write_text("interv 1\n")
     assert (
-        "error[E504]: no program would apply to any request\n"
-        "  = programs here: mixed\n"
-        "  = say which one applies: default mixed\n"
+        "error[E504]: the documents have no program, so no request could be edited\n"
+        "  = add one: program calm { … }\n"
     ) in refused(model_path, document)

@@ -36,6 +36,8 @@ def made(path: Path, folder: Path) -> Compilation:
     for name in ("v", "w"):
         rows = {f"layer.{i}": rng.normal(size=16).astype(np.float32) for i in range(4)}
         save_file(rows, folder / f"{name}.safetensors")
+    each = {f"layer.{i}.weight": np.eye(16, dtype=np.float32)[::-1].copy() for i in range(4)}
+    save_file(each, folder / "warp.safetensors")
     text = path.read_text(encoding="utf-8")
     return compile_documents([load_text(text, path.name, folder)], SMALL)
 
@@ -105,8 +107,8 @@ def test_unknown_pass(tmp_path: Path) -> None:
         explain_pass(made(OWN[0], tmp_path), "fold_add")
     assert str(caught.value) == (
         "error[E250]: there is no pass 'fold_add'\n"
-        "  = passes: resolve_sites, resolve_conflicts, fold_constants, fold_adds, fuse_updates,"
-        " drop_dead, place\n"
+        "  = passes: resolve_sites, resolve_conflicts, fold_constants, solve_joint, share_reads,"
+        " fold_adds, fuse_updates, drop_dead, place\n"
         "  = did you mean 'fold_adds'?"
     )
 

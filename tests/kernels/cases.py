@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,14 +11,31 @@ from torch import Tensor
 from interv.codegen.bundle import Column, SiteTable
 from interv.codegen.kernels import reference
 from interv.codegen.kernels.registry import FORMS
-from interv.codegen.tables import SiteTensors, site_tensors, write_slot
+from interv.codegen.slot import records
+from interv.codegen.tables import (
+    SiteCounts,
+    SiteTensors,
+    StepTensors,
+    site_tensors,
+    slot_tables,
+)
 from interv.sites import Site
+from tests.kernels.columns import PLACES, READ_PLACES, SHARPNESS
 from tests.tolerances import BFLOAT16, FLOAT16, FLOAT32, INTERPRETED_BFLOAT16
 
 # Rows of the buffers beyond the batch, and elements beyond each row; both hold NaN.
 SPARE_ROWS, SPARE_COLUMNS = 3, 5
 ROUNDING = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+# Two NaN, and as integers no bank row, no kind and no place.
+_POISON = 0x7FC0000B7FC0000B
+PROGRAMS, SEATS = 3, 2
+
+
+def no_counts() -> SiteCounts:
+    """Return counts of zero; they lie in memory as those of one site among several do."""
+    seats = torch.zeros(SEATS, 2, PROGRAMS, dtype=torch.int64)
+    return SiteCounts(torch.zeros(PROGRAMS, dtype=torch.int64), seats[:, 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,29 +45,40 @@ class Batch:
     tensors: SiteTensors
     hidden: Tensor  # [T + spare, H], rows not contiguous
     residual: Tensor | None
-    slot: Tensor  # [T + spare] int32
-    mask: Tensor  # [T + spare] int64
+    step: StepTensors  # of T + spare tokens
     tokens: int
     store: Tensor  # the memory under `hidden`, with what lies between its rows
-    edited: Tensor = field(init=False)  # [S] int64
+    counts: SiteCounts = field(default_factory=no_counts)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "edited", torch.zeros(len(self.tensors.count), dtype=torch.int64))
+    @property
+    def slot(self) -> Tensor:
+        """Return the slots, [T + spare] int32."""
+        return self.step.slot
+
+    @property
+    def mask(self) -> Tensor:
+        """Return the selector bits, [T + spare] int64."""
+        return self.step.mask
+
+    @property
+    def edited(self) -> list[int]:
+        """Return the rows counted so far, by program."""
+        return self.counts.total.tolist()
 
     def run(self, form: str) -> None:
         """Apply a form to the whole buffer, spare rows included."""
-        make = FORMS[form]
-        update = make(self.tensors, self.slot, self.mask, self.edited, self.hidden.dtype)
+        update = FORMS[form](self.tensors, self.step, self.counts, self.hidden.dtype)
         update(self.hidden, self.residual)
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What a batch must become: the stream, how far off a row may be, and the counts."""
+    """What a batch must become: stream, gates, how far off a row may be, and the counts."""
 
     hidden: Tensor  # [T, H] float64
+    gate: Tensor  # [T + spare, G] float64
     slack: Tensor  # [T, 1] float64, for arithmetic in float32
-    edited: Tensor  # [S] int64
+    counts: SiteCounts
 
 
 def batch(
@@ -65,17 +93,46 @@ def batch(
     """Make a batch over slots that hold `columns`, one list a slot; `carried` is the residual's."""
     made = torch.Generator().manual_seed(seed)
     width = max(1, *(len(one) for one in columns))
-    table = SiteTable(Site("post_block", 0), bank, {})
-    tensors = site_tensors(table, len(columns), "cpu", width)
+    # A site before this one, so that slots do not lie side by side.
+    slots = slot_tables(2, len(columns), width, "cpu")
+    tensors = site_tensors(SiteTable(Site("post_block", 0), bank, {}), slots, 1, "cpu")
+    tensors.columns.fill_(_POISON)
     for index, one in enumerate(columns):
-        write_slot(tensors, index, one)
+        tensors.write(index, mixed(one, index))
     hidden, store = _rows(tokens, hidden_size, dtype, made)
     residual = None if carried is None else _rows(tokens, hidden_size, carried, made)[0]
     slot = torch.full((tokens + SPARE_ROWS,), -1, dtype=torch.int32)
     slot[:tokens] = torch.randint(-1, len(columns), (tokens,), generator=made)
     mask = torch.randint(-(2**63), 2**63 - 1, (tokens + SPARE_ROWS,), generator=made)
     mask[:tokens:4] = 0
-    return Batch(tensors, hidden, residual, slot, mask, tokens, store)
+    seat = torch.arange(tokens + SPARE_ROWS, dtype=torch.int32) % (SEATS + 1) - 1
+    step = StepTensors(slot, mask, seat, _gates(tokens, made))
+    return Batch(tensors, hidden, residual, step, tokens, store)
+
+
+def mixed(columns: list[Column], seed: int) -> np.ndarray:
+    """Return columns of several programs, of which some give way to others."""
+    made = records(columns)
+    rng = np.random.default_rng([seed, len(columns)])
+    made["program"] = np.sort(rng.integers(PROGRAMS, size=len(columns)))
+    later = made["program"] > 0
+    made["unless"] = np.where(later & (rng.random(len(columns)) < 0.3), 1 << 31, 0)
+    for first in np.flatnonzero(made["block"]):
+        block = slice(first, first + made["block"][first])
+        made["program"][block], made["unless"][block] = (
+            made[first]["program"],
+            made[first]["unless"],
+        )
+    return made
+
+
+def _gates(tokens: int, made: torch.Generator) -> Tensor:
+    """Return a step's gates, rows not contiguous; those that no column reads are NaN."""
+    store = torch.full((tokens + SPARE_ROWS, PLACES + 2), torch.nan)
+    for place in READ_PLACES:
+        weights = torch.rand(tokens, generator=made)
+        store[:tokens, place] = (1.5 * weights - 0.25).clamp(0, 1)
+    return store[:, :PLACES]
 
 
 def _rows(
@@ -92,11 +149,16 @@ def truth(one: Batch) -> Truth:
     n = one.tokens
     start = one.hidden[:n].double()
     carried = None if one.residual is None else one.residual[:n].double()
-    end, edited = start.clone(), torch.zeros_like(one.edited)
-    reference.update(end, carried, one.slot[:n], one.mask[:n], one.tensors, edited)
+    end, counts = start.clone(), no_counts()
+    step = replace(one.step, gate=one.step.gate.double())
+    reference.update(end, carried, step, one.tensors, counts)
     stream = start if carried is None else start + carried
-    scale = stream.norm(dim=1) + (end - start).norm(dim=1) + start.norm(dim=1)
-    return Truth(end, FLOAT32 * scale[:, None], edited)
+    # A weight is off by a part of what is read; a component by that of a direction's largest, and
+    # by a part of the stream's own where a part of the stream is taken away.
+    read = stream.norm(dim=1) + (end - start).norm(dim=1) + start.norm(dim=1)
+    largest = stream.abs().amax(dim=1) + start.abs().amax(dim=1)
+    scale = read * one.tensors.bank.abs().max() + largest
+    return Truth(end, step.gate, FLOAT32 * scale[:, None], counts)
 
 
 def bits(x: Tensor) -> Tensor:
@@ -114,6 +176,7 @@ def check(one: Batch, form: str) -> None:
     """Run a form and compare every row with the truth, and every other byte with what it was."""
     expected, before, store = truth(one), bits(one.hidden), bits(one.store)
     carried = None if one.residual is None else bits(one.residual)
+    gates = one.step.gate.clone()
     one.run(form)
     n, got = one.tokens, one.hidden[: one.tokens].double()
     off = (got - expected.hidden).abs()
@@ -125,7 +188,22 @@ def check(one: Batch, form: str) -> None:
     assert torch.equal(bits(one.store)[n:], store[n:])
     assert torch.equal(bits(one.store)[:, size:], store[:, size:])
     assert carried is None or torch.equal(bits(one.residual), carried)
-    assert torch.equal(one.edited, expected.edited)
+    assert torch.equal(one.counts.total, expected.counts.total)
+    assert torch.equal(one.counts.seats, expected.counts.seats)
+    _check_gates(one, gates, expected)
+
+
+def _check_gates(one: Batch, before: Tensor, expected: Truth) -> None:
+    """Compare the gates that were stored, and the bits of all others."""
+    stored = one.step.gate.double() - expected.gate
+    n = one.tokens
+    written = bits(expected.gate.float()) != bits(before)
+    assert torch.equal(bits(one.step.gate)[~written], bits(before)[~written])
+    # A sigmoid is nowhere steeper than a quarter of its sharpness.
+    assert not written[n:].any()
+    off = torch.where(written, stored.abs(), 0)[:n]
+    reading = expected.slack / one.tensors.bank.abs().max()
+    assert (off <= SHARPNESS / 4 * reading + FLOAT32).all()
 
 
 def before_values(before: Tensor, one: Batch) -> Tensor:
@@ -139,26 +217,3 @@ def unit_bank(rows: int, hidden_size: int, seed: int = 0) -> np.ndarray:
     bank = rng.normal(size=(rows, hidden_size))
     bank[2::3] += 0.7 * bank[1::3][: len(bank[2::3])]
     return (bank / np.linalg.norm(bank, axis=1, keepdims=True)).astype(np.float32)
-
-
-def random_columns(count: int, rows: int, seed: int) -> list[Column]:
-    """Make `count` columns of every kind, over a bank of `rows`, each with its own selector."""
-    rng = np.random.default_rng([seed, count])
-    made = []
-    for index in range(count):
-        a, b, other = (int(row) for row in rng.integers(rows, size=3))
-        sees = int(rng.integers(2**63)) & ((1 << index) - 1)
-        shared = {"selector": int(rng.choice([0, 1, 31, 32, 62, 63])), "sees": sees}
-        low, high = sorted(float(x) for x in rng.normal(size=2))
-        made.append(
-            (
-                Column(-1, b, alpha=float(rng.normal()), **shared),
-                Column(a, a, strength=0.75, low=low, high=high, **shared),
-                Column(a, a, strength=1.0, low=low, **shared),
-                Column(a, a, strength=1.0, high=high, **shared),
-                Column(a, a, beta=-1.0, **shared),
-                Column(a, other, beta=0.5, alpha=0.1, **shared),
-                Column(a, a, strength=0.0, low=low, high=high, **shared),
-            )[int(rng.integers(7))]
-        )
-    return made

@@ -6,17 +6,18 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
-# Threads x registers may not exceed 65,536: at 16 warps that is 128 for each thread.
-REGISTERS = 128
+from tests.kernels.assemble import REGISTERS, TARGETS, assembled
+
 _WIDE = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", ["test_update.py", "test_bundle.py"])
+@pytest.mark.parametrize(
+    "name", ["test_update.py", "test_kinds.py", "test_update_norm.py", "test_bundle.py"]
+)
 def test_the_interpreted_kernel_is_the_reference(name: str) -> None:
     # Triton reads the variable when it is imported, so the interpreter has a process of its own.
     command = [
@@ -34,65 +35,40 @@ def test_the_interpreted_kernel_is_the_reference(name: str) -> None:
     assert re.search(r"\d+ passed, \d+ deselected", done.stdout)
 
 
-@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("capability", TARGETS)
 @pytest.mark.parametrize(
-    ("hidden_size", "columns"),
+    ("hidden_size", "columns", "dtype", "residual"),
     [
-        (576, 4),
-        (4096, 4),
-        (8192, 16),
-        pytest.param(576, 1, marks=_WIDE),
-        pytest.param(576, 16, marks=_WIDE),
-        pytest.param(4096, 1, marks=_WIDE),
-        pytest.param(4096, 16, marks=_WIDE),
-        pytest.param(8192, 1, marks=_WIDE),
-        pytest.param(8192, 4, marks=_WIDE),
+        (576, 4, "bf16", "bf16"),
+        (4096, 4, "bf16", "bf16"),
+        (4096, 16, "fp32", None),
+        (8192, 16, "bf16", "fp32"),
+        (16384, 4, "bf16", "bf16"),
+        pytest.param(576, 1, "fp32", None, marks=_WIDE),
+        pytest.param(576, 16, "fp32", "fp32", marks=_WIDE),
+        pytest.param(4096, 64, "bf16", "bf16", marks=_WIDE),
+        pytest.param(4096, 1, "fp16", None, marks=_WIDE),
+        pytest.param(8192, 1, "bf16", None, marks=_WIDE),
+        pytest.param(8192, 4, "fp32", "fp32", marks=_WIDE),
+        pytest.param(8192, 64, "bf16", "bf16", marks=_WIDE),
+        pytest.param(16384, 16, "fp32", None, marks=_WIDE),
     ],
 )
 def test_the_kernel_compiles_without_spills(
-    capability: int, hidden_size: int, columns: int
+    capability: int, hidden_size: int, columns: int, dtype: str, residual: str | None
 ) -> None:
-    registers, spilled = _assembled(capability, hidden_size, columns)
-    assert spilled == 0
-    assert registers <= REGISTERS
-
-
-def _assembled(capability: int, hidden_size: int, columns: int) -> tuple[int, int]:
-    """Compile the kernel for bf16; return registers a thread and bytes spilled, as ptxas says."""
     import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.backends.nvidia.compiler import get_ptxas
-    from triton.compiler import ASTSource
 
     from interv.codegen.kernels.triton_update import _update, warps
 
     block = triton.next_power_of_2(hidden_size)
     constants = {
-        "PAIR": True,
-        "K": columns,
+        "PAIR": residual is not None,
         "BLOCK_K": triton.next_power_of_2(max(2, columns)),
         "BLOCK_H": block,
     }
-    types = (
-        *("*bf16", "*bf16", "*i32", "*i64", "*fp32", "*fp32", "*i32", "*i32", "*fp32"),
-        *("*i64", "*i64", "*i32", "*i64", "i32", "i32", "i32", "i32", "i32"),
-        *["constexpr"] * len(constants),
-    )
-    signature = dict(zip(_update.arg_names, types, strict=True))
-    options = {"num_warps": warps(block), "enable_fp_fusion": True}
-    source = ASTSource(_update, signature=signature, constexprs=constants)
-    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    ptx = made.asm["ptx"]
-    target = re.search(r"\.target (sm_\w+)", ptx)
-    assert target is not None
-    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
-        file.write(ptx)
-        file.flush()
-        # The flags of Triton's own call, which says nothing of what it used.
-        command = [get_ptxas(capability).path, "-v", "--regAllocOptLevel=2", "-lineinfo"]
-        command += [f"--gpu-name={target[1]}", file.name, "-o", os.devnull]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    used, stored = re.search(r"Used (\d+) registers", said), re.search(r"(\d+) bytes spill", said)
-    assert used is not None
-    assert stored is not None
-    return int(used[1]), int(stored[1])
+    types = (f"*{dtype}", f"*{residual or dtype}", "i32", "i32")
+    registers, spilled = assembled(_update, types, constants, capability, warps(block))
+    assert registers <= REGISTERS
+    # A wider row than this does not fit into the registers of 16 warps twice.
+    assert spilled == 0 or hidden_size > 8192

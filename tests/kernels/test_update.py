@@ -9,8 +9,9 @@ import torch
 
 from interv.codegen.bundle import Column
 from interv.codegen.kernels.registry import FORMS, runnable
-from interv.codegen.tables import write_slot
-from tests.kernels.cases import Batch, batch, bits, check, random_columns, truth, unit_bank
+from interv.codegen.slot import records
+from tests.kernels.cases import Batch, batch, bits, check, truth, unit_bank
+from tests.kernels.columns import random_columns
 from tests.tolerances import FLOAT32
 
 RUNNABLE = runnable(torch.device("cpu"))
@@ -34,6 +35,7 @@ def _name(dtypes: tuple[torch.dtype, torch.dtype | None]) -> str:
 def _one_slot(columns: list[Column], tokens: int = 4, hidden_size: int = 100) -> Batch:
     """Make a batch whose every token has the one slot and every selector bit."""
     made = batch(hidden_size, tokens, [columns], unit_bank(6, hidden_size))
+    made.tensors.write(0, records(columns))
     made.slot[:tokens], made.mask[:tokens] = 0, -1
     return made
 
@@ -65,11 +67,13 @@ def test_holds_64_columns_that_see_each_other(form: str) -> None:
         Column(j % 20, (j + 7) % 20, beta=-0.25, selector=j, sees=(1 << j) - 1) for j in range(64)
     ]
     made = batch(576, 6, [columns, columns[:63]], unit_bank(20, 576))
+    for slot, program in ((0, 2), (1, 1)):
+        made.tensors.write(slot, records(columns[: 64 - slot], program))
     made.slot[:6] = torch.tensor([0, 1, 0, 1, 0, 0])
     made.mask[:6] = torch.tensor([-1, -1, -(2**63), -(2**63), 1, 2**62])
     check(made, form)
     # Column 63 and with it the sign bit of the mask: slot 0 has it, slot 1 does not.
-    assert made.edited.tolist() == [4, 1]
+    assert made.edited == [0, 1, 4]
 
 
 @forms
@@ -82,7 +86,7 @@ def test_a_token_without_a_slot_or_a_bit_keeps_its_bits_and_is_not_counted(form:
     made.run(form)
     changed = (bits(made.hidden) != before).any(dim=1).tolist()
     assert changed == [False, True, *[False] * 5]
-    assert made.edited.tolist() == [1, 0]
+    assert sum(made.edited) == 1
 
 
 @forms
@@ -106,7 +110,7 @@ def test_an_idle_edit_writes_nothing(dtype: torch.dtype, column: Column, form: s
     before = bits(made.hidden)
     made.run(form)
     assert torch.equal(bits(made.hidden), before)
-    assert made.edited.tolist() == [0]
+    assert made.edited == [0, 0, 0]
 
 
 @forms
@@ -149,14 +153,43 @@ def test_a_column_does_not_see_one_that_is_off(form: str) -> None:
 def test_a_slot_that_is_written_again_forgets_what_it_was(form: str) -> None:
     made = _one_slot([Column(-1, 0, alpha=1.0), Column(1, 1, beta=-1.0, sees=1)])
     # Twice a number is exact, so that rounding the product or not makes no difference.
-    write_slot(made.tensors, 0, [Column(-1, 2, alpha=2.0)])
+    made.tensors.write(0, records([Column(-1, 2, alpha=2.0)]))
     before = made.hidden[:4].clone()
     made.run(form)
     assert torch.equal(made.hidden[:4], before + 2.0 * made.tensors.bank[2])
-    write_slot(made.tensors, 0, [])
+    made.tensors.write(0, records([]))
     before = bits(made.hidden)
     made.run(form)
     assert torch.equal(bits(made.hidden), before)
+
+
+@forms
+def test_a_row_counts_once_for_each_program_that_changed_it(form: str) -> None:
+    programs = [(1, Column(-1, 0, alpha=1.0)), (1, Column(-1, 1, alpha=1.0, selector=1))]
+    programs += [(2, Column(-1, 2, alpha=0.0)), (0, Column(-1, 3, alpha=1.0, selector=2))]
+    made = batch(100, 4, [[column for _, column in programs]], unit_bank(6, 100))
+    columns = records([column for _, column in programs])
+    columns["program"] = [program for program, _ in programs]
+    made.tensors.write(0, columns)
+    made.slot[:4], made.mask[:4] = 0, torch.tensor([1, 3, 4, 8])
+    made.step.seat[:4] = torch.tensor([0, 1, 1, 0])
+    made.run(form)
+    assert made.edited == [1, 2, 0]
+    assert made.counts.seats.tolist() == [[0, 1, 0], [1, 1, 0]]
+
+
+@forms
+def test_a_column_gives_way_where_another_selector_holds(form: str) -> None:
+    made = batch(100, 4, [[Column(-1, 0, alpha=1.0)]], unit_bank(6, 100))
+    columns = records([Column(-1, 0, alpha=1.0)])
+    columns["unless"] = -(2**63) | 4
+    made.tensors.write(0, columns)
+    made.slot[:4], made.mask[:4] = 0, torch.tensor([1, 5, 1 - 2**63, 3])
+    before = bits(made.hidden)
+    made.run(form)
+    changed = (bits(made.hidden) != before).any(dim=1).tolist()
+    assert changed[:4] == [True, False, False, True]
+    assert sum(made.edited) == 2
 
 
 @forms
@@ -174,7 +207,7 @@ def test_not_a_number_in_a_stream_stays_in_its_row(form: str) -> None:
 def test_a_wrong_layout_is_refused(form: str) -> None:
     made = _one_slot([Column(-1, 0, alpha=1.0)])
     square = torch.zeros(100, 100)
-    update = FORMS[form](made.tensors, made.slot, made.mask, made.edited, torch.float32)
+    update = FORMS[form](made.tensors, made.step, made.counts, torch.float32)
     with pytest.raises(AssertionError):
         update(square[:4].T[:4], None)
     with pytest.raises(AssertionError):

@@ -13,7 +13,7 @@ from torch import Tensor
 from interv.document import Document
 from interv.model import ModelFacts
 from interv.passes.build import build
-from interv.passes.constants import Vector
+from interv.passes.constants import Adapter, Vector
 from interv.passes.context import Context
 from interv.passes.ops import Streams
 from interv.passes.pipeline import Stage, run_passes
@@ -22,15 +22,19 @@ from interv.selectors import holds
 from interv.sites import SITES, Site
 from interv.spec import (
     Ablate,
+    AdapterDecl,
     And,
+    Apply,
     At,
     Cap,
     Everything,
+    Gate,
     InPhase,
     LayerRange,
     Not,
     Or,
     Program,
+    Replace,
     Selector,
     SiteRef,
     Slice,
@@ -41,6 +45,8 @@ from interv.spec import (
     VectorDecl,
 )
 from interv.vectors.directions import Directions, make_directions
+from interv.vectors.updates import EVERY, LinearParts, LowRankParts
+from interv.vectors.updates import Adapter as LoadedAdapter
 
 H, L = 16, 4
 MODEL = ModelFacts("small", "SmallForCausalLM", H, L)
@@ -90,14 +96,38 @@ def vectors() -> dict[str, Vector]:
     return {name: Vector(name, directions(name, row)) for name, row in rows.items()}
 
 
+@cache
+def adapters() -> dict[str, Adapter]:
+    """Make one adapter of rank 3 for every layer."""
+    rng = np.random.default_rng(1)
+    read, write = rng.normal(size=(2, 3, H)).astype(np.float32) / 4
+    parts = {EVERY: LowRankParts(read, rng.normal(size=3).astype(np.float32), write)}
+    loaded = LoadedAdapter("low", Path("low"), "plain", "low_rank", H, 3, parts)
+    return {"low": Adapter("low", loaded), **linear_maps()}
+
+
+def linear_maps() -> dict[str, Adapter]:
+    """Make one full linear map for every layer, and one that differs from layer to layer."""
+    rng = np.random.default_rng(2)
+    near = np.eye(H) + rng.normal(size=(L, H, H)) / 8
+    offset = rng.normal(size=(L, H))
+    each = zip(near.astype(np.float32), offset.astype(np.float32), strict=True)
+    parts = {layer: LinearParts(*one) for layer, one in enumerate(each)}
+    found = {"each": parts, "full": {EVERY: LinearParts(parts[0].weight, None)}}
+    return {
+        name: Adapter(name, LoadedAdapter(name, Path(name), "plain", "linear", H, None, part))
+        for name, part in found.items()
+    }
+
+
 def document(program: Program) -> Document:
     decls = tuple(VectorDecl(name=name, path=f"{name}.safetensors") for name in vectors())
-    return Document(Spec(vectors=decls, programs=(program,)), Path())
+    known = tuple(AdapterDecl(name=name, path=name) for name in adapters())
+    return Document(Spec(vectors=decls, adapters=known, programs=(program,)), Path())
 
 
 def stages(program: Program) -> tuple[Stage, ...]:
-    made = vectors()
-    graph = build(document(program), 0, made, L)
+    graph = build(document(program), 0, vectors(), L, adapters())
     return run_passes(graph, Context(program.name, program.conflict, MODEL))
 
 
@@ -114,53 +144,85 @@ def layers_of(at: SiteRef) -> list[int]:
     return found
 
 
-def reference(program: Program, h: Tensor, site: Site) -> tuple[Tensor, float]:
-    """Run a program at one site, token by token, with no code of the compiler.
+def reference(program: Program, given: Streams) -> tuple[Streams, dict[Site, float]]:
+    """Run a program on every site's stream, token by token, with no code of the compiler.
 
-    Returns the stream [T, H] and the sum of the norms of all that was added, for tolerances.
+    Returns the streams [T, H] and for each the largest norm on the way, for tolerances.
     """
-    edits = [
-        one
-        for one in program.statements
-        if one.at.name == site.name and site.layer in layers_of(one.at)
-    ]
-    rows, norm = [], 1.0
-    for row, token in zip(h, TOKENS, strict=True):
-        out, norm = _token(edits, program.conflict, row, token, site.layer, norm)
-        rows.append(out)
-    return torch.stack(rows), norm + float(h.norm(dim=-1).max())
+    rows: dict[Site, list[Tensor]] = {site: [] for site in given}
+    norms = {site: float(h.norm(dim=-1).max()) for site, h in given.items()}
+    for i, token in enumerate(TOKENS):
+        made = _Token(program, {site: h[i] for site, h in given.items()}, token)
+        for site in given:
+            rows[site].append(made.after[site])
+            norms[site] = max(norms[site], made.norms.get(site, 0.0))
+    return {site: torch.stack(found) for site, found in rows.items()}, norms
 
 
-def _token(
-    edits: list[Statement],
-    conflict: str,
-    row: Tensor,
-    token: tuple[int, int, int],
-    layer: int,
-    norm: float,
-) -> tuple[Tensor, float]:
-    out, added = row, 0.0
-    for edit in edits:
-        if not holds(edit.when, *token):
-            continue
-        change = _change(edit, row if conflict == "sum" else out, layer)
-        out, added = out + change, added + float(change.norm())
-        if conflict == "priority":
-            break
-    return out, max(norm, added)
+class _Token:
+    """One token while a program's statements are applied to it, in the order they are listed."""
+
+    def __init__(self, program: Program, streams: Streams, token: tuple[int, int, int]) -> None:
+        self.before, self.after, self.norms = streams, dict(streams), dict[Site, float]()
+        self.policy, self.taken = program.conflict, set[Site]()
+        for edit in program.statements:
+            if holds(edit.when, *token):
+                sites = [Site(edit.at.name, layer) for layer in layers_of(edit.at)]
+                changes = {site: self.change(edit, site) for site in sites}
+                for site, change in changes.items():
+                    self.apply(site, change)
+
+    def reads(self, site: Site) -> Tensor:
+        return (self.before if self.policy == "sum" else self.after)[site]
+
+    def apply(self, site: Site, change: Tensor) -> None:
+        if self.policy == "priority" and site in self.taken:
+            return
+        self.taken.add(site)
+        self.after[site] = self.after[site] + change
+        self.norms[site] = self.norms.get(site, 0.0) + float(change.norm())
+
+    def change(self, edit: Statement, site: Site) -> Tensor:
+        return _change(edit, self.reads(site), site.layer, self.weight(edit, site))
+
+    def weight(self, edit: Statement, site: Site) -> float:
+        if edit.gate is None:
+            return 1.0
+        at = edit.gate.site
+        probed = site if at is None else Site(at.name, layers_of(at)[0])
+        w = torch.from_numpy(vectors()[edit.gate.vector].at(probed.layer))
+        # A site that another statement took first is left as it was by this one's statements.
+        p = torch.dot(self.reads(probed), w)
+        return float(torch.sigmoid(edit.gate.sharpness * (p - edit.gate.threshold)))
 
 
-def _change(edit: Statement, h: Tensor, layer: int) -> Tensor:
+def _change(edit: Statement, h: Tensor, layer: int, weight: float) -> Tensor:
+    if isinstance(edit, Apply) and adapters()[edit.adapter].linear:
+        full = adapters()[edit.adapter].map_at(layer)
+        weight_, bias = (torch.from_numpy(part).double() for part in (full.weight, full.bias))
+        return weight * edit.scale * (weight_ @ h + bias - h)
+    if isinstance(edit, Apply):
+        rows = adapters()[edit.adapter].at(layer)
+        return weight * edit.scale * (rows.read @ h + rows.bias) @ rows.write
     v = torch.from_numpy(vectors()[edit.vector].at(layer))
-    if isinstance(edit, Steer):
-        return edit.scale * v
+    match edit:
+        case Steer(keep_norm=False):
+            return weight * edit.scale * v
+        case Steer():
+            moved = h + weight * edit.scale * v
+            return moved * (h.norm() / moved.norm()) - h
+        case Replace(by=None):
+            return weight * edit.strength * (edit.scale * v - h)
+        case Replace(by=str(by)):
+            other = torch.from_numpy(vectors()[by].at(layer))
+            return weight * edit.strength * torch.dot(h, v) / torch.dot(v, v) * (other - v)
     u = v / v.norm()
     p = torch.dot(h, u)
     if isinstance(edit, Ablate):
-        return -edit.strength * p * u
+        return -weight * edit.strength * p * u
     low = -np.inf if edit.low is None else edit.low
     high = np.inf if edit.high is None else edit.high
-    return edit.strength * (min(max(p.item(), low), high) - p) * u
+    return weight * edit.strength * (min(max(p.item(), low), high) - p) * u
 
 
 phases = st.sampled_from(["prompt", "generated"])
@@ -226,10 +288,45 @@ def _cap(**fields: object) -> st.SearchStrategy[Cap]:
     )
 
 
+# Of the sites above, the first in a forward pass is `post_block[0]`.
+_gates = st.one_of(
+    st.none(),
+    st.none(),
+    st.builds(
+        Gate,
+        vector=st.sampled_from(sorted(vectors())),
+        site=st.sampled_from(
+            [
+                None,
+                SiteRef(name="pre_attn", layers=(0,)),
+                SiteRef(name="post_block", layers=(0,)),
+            ]
+        ),
+        sharpness=st.sampled_from([0.5, 1.0, -2.0]),
+        threshold=st.floats(-1, 1),
+    ),
+)
+_gated = {**_shared, "gate": _gates}
+_placed = {key: value for key, value in _gated.items() if key != "vector"}
 statements = st.one_of(
-    st.builds(Steer, scale=_scales, **_shared),
-    _cap(strength=_strengths, **_shared),
-    st.builds(Ablate, strength=_strengths, **_shared),
+    st.builds(Steer, scale=_scales, **_gated),
+    _cap(strength=_strengths, **_gated),
+    st.builds(Ablate, strength=_strengths, **_gated),
+    st.builds(Steer, scale=_scales, keep_norm=st.just(True), **_gated),
+    st.builds(Replace, scale=_scales, strength=_strengths, **_gated),
+    st.builds(Replace, by=st.sampled_from(["v", "w", "one"]), strength=_strengths, **_gated),
+    st.builds(Apply, adapter=st.just("low"), scale=_scales, **_placed),
+)
+maps = st.builds(
+    Apply, adapter=st.sampled_from(["full", "each"]), scale=st.floats(-2, 2), **_placed
+)
+programs_with_maps = st.builds(
+    Program,
+    name=st.just("p"),
+    statements=st.tuples(st.lists(maps, min_size=1, max_size=2), st.lists(statements, max_size=6))
+    .map(lambda parts: [*parts[0], *parts[1]])
+    .map(tuple),
+    conflict=st.sampled_from(["sequential", "sum", "priority", "error"]),
 )
 programs = st.builds(
     Program,

@@ -27,6 +27,11 @@ def root(tmp_path: Path) -> Path:
     for name, layers, width in (("good", L, H), ("short", 2, H), ("wide", L, 8)):
         rows = {f"layer.{i}": rng.normal(size=width).astype(np.float32) for i in range(layers)}
         save_file(rows, tmp_path / f"{name}.safetensors")
+    square = np.eye(H, dtype=np.float32)
+    (tmp_path / "maps").mkdir()
+    save_file({"weight": square}, tmp_path / "maps" / "full.safetensors")
+    some = {f"layer.{i}.weight": square for i in (0, 1)}
+    save_file(some, tmp_path / "maps" / "some.safetensors")
     return tmp_path
 
 

@@ -14,7 +14,11 @@ from tests.repo.files import PACKAGES, PROJECT, ROOT, STAGES, name_of, python_fi
 
 # The only files that name a module of vLLM. `compat` holds what may move; `generate` is a program
 # as a user writes it, and takes the two public names of the package itself.
-KNOWS_VLLM = {"runtime/compat.py": None, "interv/generate.py": {"vllm"}}
+KNOWS_VLLM = {
+    "runtime/compat.py": None,
+    "interv/generate.py": {"vllm"},
+    "interv/measure.py": {"vllm"},
+}
 
 
 def test_every_folder_of_code_is_a_package_that_installs() -> None:

@@ -1,13 +1,13 @@
-"""The numbers in README are those of the results beside the benchmark."""
+"""What the pages say was measured is what the results hold."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import pytest
 
-from benchmarks.table import markdown
+from benchmarks.table import TABLES, markdown
+from tests.repo.files import ROOT
 
-README = Path(__file__).parents[2] / "README.md"
 
-
-def test_the_table_in_readme_is_the_measured_one() -> None:
-    assert markdown() in README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", TABLES)
+def test_the_table_of_a_page_is_the_measured_one(page: str) -> None:
+    assert markdown(TABLES[page]) in (ROOT / page).read_text(encoding="utf-8")

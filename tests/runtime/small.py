@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from interv.codegen.bundle import Bundle, Column, SiteTable
+from interv.runtime.choice import Choice
 from interv.runtime.engine import Engine, Step
 from interv.sites import Site
 from interv.spec import Everything, Selector
@@ -47,8 +48,15 @@ def engine(made: Bundle | None = None, max_tokens: int = MAX_TOKENS, slots: int 
     return Engine(found, torch.device("cpu"), torch.float32, max_tokens, slots)
 
 
-def step(requests: Sequence[tuple[int, int, int]], slots: Sequence[int], seed: int = 0) -> Step:
+CALM, OFF = Choice.of((("calm", 1.0),)), Choice()
+
+
+def step(
+    requests: Sequence[tuple[int, int, int]], choices: Sequence[Choice] = (), seed: int = 0
+) -> Step:
     """Make a step of requests (first position, tokens fed, prompt length); more rows are padding.
+
+    Every request has the program `calm` where no choices are given.
 
     Padding carries positions and ids that a selector would take if it looked.
     """
@@ -61,5 +69,5 @@ def step(requests: Sequence[tuple[int, int, int]], slots: Sequence[int], seed: i
         token_id=ids,
         starts=np.cumsum([0, *(count for _, count, _ in requests)]).astype(np.int32),
         prompt_length=np.array([length for *_, length in requests], dtype=np.int32),
-        slot=np.array(slots, dtype=np.int32),
+        choices=choices or [CALM] * len(requests),
     )

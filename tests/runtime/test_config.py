@@ -12,9 +12,10 @@ from interv.errors import IntervError, IntervErrors
 from interv.runtime.config import InterventionConfig, engine_args, options_of
 from tests.runtime.small import bundle
 
+OFF = {"inline": False, "absorb_norm": False}
 NOT_UNDERSTOOD = (
     "error[E502]: additional_config['interv'] is not understood\n"
-    "  = its keys are: files, slots\n"
+    "  = its keys are: files, slots, inline, absorb_norm\n"
     "  = use {'interv': {'files': ['calm.interv']}}, or --intervention FILE"
 )
 WRONG_FILES = """\
@@ -76,6 +77,7 @@ def test_a_configuration_without_a_part_of_ours(additional: Any) -> None:
         {"files": "calm.interv"},
         {"slots": 3},
         {"files": ["calm.interv"], "slot": 3},
+        {"files": ["calm.interv"], "inline": "yes"},
     ],
     ids=str,
 )
@@ -105,8 +107,8 @@ def test_engine_args_names_the_files_by_their_whole_path(
     monkeypatch.chdir(tmp_path)
     made = engine_args("calm.interv", slots=4)
     files = [str(tmp_path / "calm.interv")]
-    assert made == {"additional_config": {"interv": {"files": files, "slots": 4}}}
-    assert options_of(made["additional_config"]) == {"files": files, "slots": 4}
+    assert made == {"additional_config": {"interv": {"files": files, "slots": 4, **OFF}}}
+    assert options_of(made["additional_config"]) == made["additional_config"]["interv"]
 
 
 def test_engine_args_tells_of_every_file_that_is_wrong(tmp_path: Path) -> None:

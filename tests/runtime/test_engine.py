@@ -8,15 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.fx import Graph
 
-from interv.codegen.tables import signed
+from interv.codegen.slot import signed
 from interv.errors import IntervError
 from interv.passes.find_sites import FoundSites, SplicePoint
+from interv.runtime.choice import Choice
+from interv.runtime.counters import report
 from interv.runtime.engine import Step, unreached
 from interv.selectors import holds
 from interv.sites import Site
 from interv.spec import At, Everything, InPhase, Selector, Slice, Token
 from tests.passes.small import selectors
-from tests.runtime.small import MAX_TOKENS, SITES, bundle, engine, step
+from tests.runtime.small import CALM, MAX_TOKENS, OFF, SITES, bundle, engine, step
 
 # (first position, tokens fed, prompt length): a whole prompt, a chunk from its middle, its last
 # chunk, a decode, a chunk that runs from the prompt into drafted tokens, a recompute.
@@ -46,81 +48,105 @@ def expected_bits(made: Step, wanted: list[Selector]) -> list[int]:
 def test_bits_are_what_the_selectors_say(
     wanted: list[Selector], batch: list[tuple[int, int, int]], seed: int
 ) -> None:
-    made, one = step(batch, [0] * len(batch), seed), engine(bundle(wanted))
+    made, one = step(batch, seed=seed), engine(bundle(wanted))
     one.begin(made)
     tokens = int(made.starts[-1])
-    assert [bits % 2**64 for bits in one.mask[:tokens].tolist()] == expected_bits(made, wanted)
-    assert one.slot.tolist() == [0] * tokens + [-1] * (MAX_TOKENS - tokens)
+    assert [bits % 2**64 for bits in one.tokens.mask[:tokens].tolist()] == expected_bits(
+        made, wanted
+    )
+    assert one.tokens.slot.tolist() == [0] * tokens + [-1] * (MAX_TOKENS - tokens)
 
 
 def test_each_request_has_its_slot_and_padding_none() -> None:
     one = engine()
-    one.begin(step([(0, 3, 3), (7, 1, 3), (0, 2, 6), (9, 1, 2)], [2, -1, 0, 1]))
-    assert one.slot.tolist() == [2, 2, 2, -1, 0, 0, 1] + [-1] * (MAX_TOKENS - 7)
+    twice, thrice = (Choice.of((("calm", m),)) for m in (2.0, 3.0))
+    one.begin(step([(0, 3, 3), (7, 1, 3), (0, 2, 6), (9, 1, 2)], [CALM, OFF, twice, thrice]))
+    assert one.tokens.slot.tolist() == [0, 0, 0, -1, 1, 1, 2] + [-1] * (MAX_TOKENS - 7)
+    # The same again finds its slots; a fourth takes that of one that this step does not have.
+    one.begin(step([(4, 1, 3), (8, 1, 3)], [thrice, Choice.of((("calm", 4.0),))]))
+    assert one.tokens.slot.tolist() == [2, 0] + [-1] * (MAX_TOKENS - 2)
+
+
+def test_more_configurations_than_slots_stop_the_step() -> None:
+    one = engine()
+    choices = [Choice.of((("calm", m),)) for m in (1.0, 2.0, 3.0, 4.0)]
+    with pytest.raises(IntervError) as caught:
+        one.begin(step([(0, 1, 1)] * 4, choices))
+    assert str(caught.value) == (
+        "error[E523]: 4 configurations are in one step, 3 slots exist\n"
+        "  = a request would run unedited, so the step is stopped"
+    )
 
 
 @pytest.mark.parametrize("last", [Everything(), InPhase(phase="generated")])
 def test_the_last_of_64_selectors_has_its_bit(last: Selector) -> None:
     wanted = [Token(ids=(100 + i,)) for i in range(63)] + [last]
     one = engine(bundle(wanted))
-    one.begin(step([(5, 2, 5)], [0]))
-    assert one.mask[:2].tolist() == [signed(1 << 63)] * 2
+    one.begin(step([(5, 2, 5)]))
+    assert one.tokens.mask[:2].tolist() == [signed(1 << 63)] * 2
 
 
 def test_phases_follow_absolute_positions_through_chunks() -> None:
     wanted = [InPhase(phase="prompt"), At(phase="prompt", index=-1), Slice(phase="generated")]
     whole, one = engine(bundle(wanted)), engine(bundle(wanted))
-    whole.begin(step([(0, 9, 6)], [0]))
+    whole.begin(step([(0, 9, 6)]))
     found = []
     for first, count in ((0, 4), (4, 1), (5, 3), (8, 1)):
-        one.begin(step([(first, count, 6)], [0]))
-        found += one.mask[:count].tolist()
-    assert found == whole.mask[:9].tolist() == [1] * 5 + [3] + [4] * 3
+        one.begin(step([(first, count, 6)]))
+        found += one.tokens.mask[:count].tolist()
+    assert found == whole.tokens.mask[:9].tolist() == [1] * 5 + [3] + [4] * 3
 
 
 def test_a_shorter_step_leaves_nothing_of_the_longer_one() -> None:
     one = engine()
-    one.begin(step([(0, 20, 20)], [0]))
-    one.begin(step([(20, 1, 20)], [0]))
-    assert one.slot.tolist() == [0] + [-1] * (MAX_TOKENS - 1)
+    one.begin(step([(0, 20, 20)]))
+    one.begin(step([(20, 1, 20)]))
+    assert one.tokens.slot.tolist() == [0] + [-1] * (MAX_TOKENS - 1)
     one.clear()
-    assert one.slot.tolist() == [-1] * MAX_TOKENS
+    assert one.tokens.slot.tolist() == [-1] * MAX_TOKENS
 
 
-@pytest.mark.parametrize("slots", [[-1, -1], []])
-def test_a_step_without_edits_touches_nothing(slots: list[int]) -> None:
+@pytest.mark.parametrize("count", [2, 0])
+def test_a_step_without_edits_touches_nothing(count: int) -> None:
     one = engine()
-    one.begin(step([(0, 3, 3), (5, 1, 2)][: len(slots)], slots))
-    assert one.slot.tolist() == [-1] * MAX_TOKENS
+    one.begin(step([(0, 3, 3), (5, 1, 2)][:count], [OFF] * count))
+    assert one.tokens.slot.tolist() == [-1] * MAX_TOKENS
+    assert one.slots.used == 0
 
 
-def test_no_default_means_no_edit() -> None:
-    one = engine(bundle(default=None))
-    assert one.default_slot == -1
-    assert all(table.count.tolist() == [0, 0, 0] for table in one.tables.values())
+def test_the_default_is_a_choice_like_any_other() -> None:
+    assert engine().default == CALM
+    assert engine(bundle(default=None)).default == OFF
 
 
-def test_the_default_program_has_slot_0_at_every_site() -> None:
-    one = engine(bundle([Everything(), InPhase(phase="prompt")]))
-    assert one.default_slot == 0
-    assert [table.count.tolist() for table in one.tables.values()] == [[2, 0, 0], [2, 0, 0]]
-
-
-def test_an_update_edits_its_own_site_and_counts_by_slot() -> None:
+def test_an_update_edits_its_own_site_and_counts_by_program() -> None:
     one = engine(bundle(scale=2.0))
-    one.write_program(2, "calm")
-    one.begin(step([(0, 2, 2), (3, 1, 2), (4, 1, 2)], [0, -1, 2]))
+    half = Choice("calm*0.5", (("calm", 0.5),), report=True, seat=3, ticket=1)
+    one.begin(step([(0, 2, 2), (3, 1, 2), (4, 1, 2)], [CALM, OFF, half]))
     hidden = torch.zeros(6, 16)
     one.update("post_block[2]", hidden, None)
-    row = 2.0 * one.tables[SITES[1]].bank[0]
-    assert torch.equal(hidden, torch.stack([row, row, 0 * row, row, 0 * row, 0 * row]))
-    assert one.edited.tolist() == [[0, 0, 0], [2, 0, 1]]
+    row = 2.0 * one.sites["post_block[2]"].bank[0]
+    assert torch.equal(hidden, torch.stack([row, row, 0 * row, row / 2, 0 * row, 0 * row]))
+    assert one.counters.rows().tolist() == [[0], [3]]
+    assert report(one.counters.rows(3), one.bundle) == {"calm": {"post_block[2]": 1}}
     assert one.reached == {"post_block[2]"}
+
+
+def test_a_seat_starts_anew_with_another_ticket() -> None:
+    one = engine()
+    for ticket, rows in ((1, 1), (1, 2), (2, 1)):
+        asks = Choice(CALM.key, CALM.terms, report=True, seat=5, ticket=ticket)
+        one.begin(step([(4, 1, 2)], [asks]))
+        one.update("pre_attn[0]", torch.zeros(2, 16), None)
+        assert one.counters.rows(5).tolist() == [[rows], [0]]
+    one.counts.clear()
+    assert not one.counters.rows(5).any()
+    assert not one.counters.rows().any()
 
 
 def test_a_stream_with_a_batch_dimension_is_the_flat_one() -> None:
     one = engine()
-    one.begin(step([(0, 4, 4)], [0]))
+    one.begin(step([(0, 4, 4)]))
     flat, batched = torch.ones(4, 16), torch.ones(1, 4, 16)
     one.update("pre_attn[0]", flat, torch.ones(4, 16))
     one.update("pre_attn[0]", batched, torch.ones(1, 4, 16))

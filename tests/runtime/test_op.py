@@ -16,7 +16,7 @@ SITE = "post_block[2]"
 
 def armed(scale: float = 1.0) -> Engine:
     one = engine(bundle(scale=scale))
-    one.begin(step([(0, 4, 4)], [0]))
+    one.begin(step([(0, 4, 4)]))
     return one
 
 
@@ -44,7 +44,7 @@ def test_it_means_the_engine_of_the_innermost_block() -> None:
         with running(second):
             UPDATE(inner, None, SITE)
         UPDATE(again, None, SITE)
-    row = first.tables[first.bundle.sites[1].site].bank[0]
+    row = first.sites[SITE].bank[0]
     assert torch.equal(outer, row.expand(4, H))
     assert torch.equal(inner, -3.0 * row.expand(4, H))
     assert torch.equal(again, outer)
@@ -83,4 +83,4 @@ def test_a_compiled_graph_edits_as_eager_does(backend: str) -> None:
         expected, got = layer(hidden, residual), compiled(hidden, residual)
     assert torch.equal(got, expected)
     assert not torch.equal(got, hidden * 2 + residual)
-    assert one.edited.sum() == 8
+    assert one.counts.total.sum() == 8

@@ -1,75 +1,49 @@
-"""Slots under random arrivals: counted, shared by content, reused, never given twice."""
+"""Slots under random steps: shared by content, reused, and never taken from a running request."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from interv.errors import IntervError
 from interv.runtime.slots import Slots
 
 SIZE = 3
-keys = st.sampled_from("abcdef")
+steps = st.lists(st.lists(st.sampled_from(["", *"abcdef"]), max_size=6), max_size=30)
 
 
-class Arrivals(RuleBasedStateMachine):
-    """Requests that come and go, and a plain account of who holds what."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slots = Slots(SIZE)
-        self.held: dict[str, int] = {}
-        self.users: dict[str, int] = {}
-
-    @rule(key=keys)
-    def arrive(self, key: str) -> None:
-        got = self.slots.acquire(key)
-        if key in self.held:
-            assert got == (self.held[key], False)
-        elif len(self.held) == SIZE:
-            assert got is None
-            return
-        else:
-            assert got is not None
-            slot, new = got
-            assert new
-            assert 0 <= slot < SIZE
-            assert slot not in self.held.values()
-            self.held[key] = slot
-        self.users[key] = self.users.get(key, 0) + 1
-
-    @precondition(lambda self: self.users)
-    @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(sorted(self.users)))
-        self.slots.release(key)
-        self.users[key] -= 1
-        if self.users[key] == 0:
-            del self.users[key], self.held[key]
-
-    @invariant()
-    def counts(self) -> None:
-        assert self.slots.used == len(self.held)
+@given(batches=steps)
+@settings(deadline=None)
+def test_slots_hold_what_the_steps_need(batches: list[list[str]]) -> None:
+    slots, filled = Slots(SIZE), {}
+    for keys in batches:
+        needed = {key for key in keys if key}
+        if len(needed) > SIZE:
+            with pytest.raises(IntervError, match="E523"):
+                slots.place(keys)
+            continue
+        given_, new = slots.place(keys)
+        filled.update({slot: key for key, slot in new})
+        # What lies in a request's slot is its own key: written now, or before and not since.
+        assert [filled.get(slot, "") for slot in given_.tolist()] == keys
+        assert all(0 <= slot < SIZE for _, slot in new)
+        assert {key for key, _ in new} <= needed
+        assert slots.used == len(set(filled)) <= SIZE
 
 
-TestArrivals = Arrivals.TestCase
-TestArrivals.settings = settings(deadline=None, max_examples=60)
+def test_a_slot_is_kept_until_another_key_needs_it() -> None:
+    slots = Slots(2)
+    assert slots.place(["a", "b", "a"])[0].tolist() == [0, 1, 0]
+    assert slots.place(["b"])[1] == []
+    assert slots.place(["a", ""])[1] == []
+    assert slots.place(["b", "c"])[1] == [("c", 0)]
+    assert slots.place(["a", "c"])[1] == [("a", 1)]
 
 
-def test_a_full_table_makes_new_keys_wait_and_still_shares() -> None:
+def test_a_refused_step_leaves_the_slots_as_they_were() -> None:
     slots = Slots(1)
-    assert slots.acquire("a") == (0, True)
-    assert slots.acquire("b") is None
-    assert slots.acquire("a") == (0, False)
-    slots.release("a")
-    assert slots.acquire("b") is None
-    slots.release("a")
-    assert slots.acquire("b") == (0, True)
-
-
-def test_giving_back_what_is_not_held_is_our_bug() -> None:
-    slots = Slots(1)
-    with pytest.raises(KeyError):
-        slots.release("a")
-    assert slots.used == 0
+    slots.place(["a"])
+    with pytest.raises(IntervError, match="E523"):
+        slots.place(["b", "c"])
+    assert slots.place(["a"])[1] == []

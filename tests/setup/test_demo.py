@@ -12,18 +12,23 @@ import pytest
 from rich.console import Console
 
 from interv.commands.demo import (
+    CHILD_ENV,
     PROGRAMS,
     PROMPTS,
-    _run,
     example_files,
     layout,
     program_text,
     run_engine,
 )
+from interv.compile import compile_documents
+from interv.engine_process import run
 from interv.errors import IntervError
-from interv.generate import Job
+from interv.generate import Job, without_defaults
+from interv.load import load_document
+from interv.model import model_facts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+MODEL = str(EXAMPLES / "models/smollm2-135m")
 ANSWERS = {name: [f"{name} {i}\n\nend" for i in range(4)] for name in ("unedited", "joy", "gloom")}
 
 
@@ -36,7 +41,7 @@ def printed(width: int) -> str:
     return console.file.getvalue()
 
 
-def test_wide_terminals_show_engines_side_by_side() -> None:
+def test_wide_terminals_show_programs_side_by_side() -> None:
     lines = printed(160).splitlines()
     assert max(map(len, lines)) <= 160
     row = next(line for line in lines if "unedited 2" in line)
@@ -67,14 +72,28 @@ def test_the_examples_are_found_and_missed_by_name(tmp_path: Path) -> None:
         example_files(tmp_path)
     assert str(caught.value) == (
         f"error[E544]: there is no 'joy.interv' in '{tmp_path}'\n"
-        "  = wanted: joy.interv, gloom.interv, landlocked.interv, bureaucrat.interv\n"
+        "  = wanted: joy.interv, gloom.interv, landlocked.interv, seaside.interv, sulky.interv,"
+        " bureaucrat.interv\n"
         "  = name the examples of interv's repository with --examples"
     )
 
 
+def test_documents_of_one_engine_lose_their_defaults_and_nothing_else(tmp_path: Path) -> None:
+    files = [EXAMPLES / f"{name}.interv" for name in PROGRAMS]
+    written = without_defaults([str(file) for file in files], tmp_path)
+    compiled = compile_documents([load_document(one) for one in written], model_facts(MODEL))
+    assert compiled.bundle.programs == PROGRAMS
+    assert compiled.bundle.default is None
+    for name, file in zip(PROGRAMS, files, strict=True):
+        alone = compile_documents([load_document(file)], model_facts(MODEL)).bundle
+        assert compiled.bundle.contents[name] == alone.contents[name]
+
+
 def test_an_engine_that_cannot_start_shows_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(IntervError) as caught:
-        run_engine(Job(str(tmp_path / "nothing"), (str(tmp_path / "no.interv"),), ("Hi",), 1))
+        run_engine(
+            Job(str(tmp_path / "nothing"), (str(tmp_path / "no.interv"),), ("Hi",), ("off",), 1)
+        )
     assert caught.value.code == "E545"
     assert "no.interv" in "\n".join(caught.value.notes)
 
@@ -89,18 +108,18 @@ def test_an_interrupt_stops_the_engine_and_its_children(tmp_path: Path) -> None:
     )
     script = (
         "import signal, threading, os, pathlib, time\n"
-        "from interv.commands.demo import _run\n"
+        "from interv.engine_process import run\n"
         f"pids = pathlib.Path({str(pids)!r})\n"
         "def stop():\n"
         "    while not pids.is_file() or len(pids.read_text().split()) < 2: time.sleep(0.05)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "threading.Thread(target=stop).start()\n"
         "try:\n"
-        f"    _run([{sys.executable!r}, '-c', {parent!r}], pids.with_name('log'))\n"
+        f"    run([{sys.executable!r}, '-c', {parent!r}], pids.with_name('log'), os.environ)\n"
         "except KeyboardInterrupt:\n"
         "    raise SystemExit(7)\n"
     )
-    assert _run([sys.executable, "-c", script], tmp_path / "outer") == 7
+    assert run([sys.executable, "-c", script], tmp_path / "outer", os.environ) == 7
     for pid in map(int, pids.read_text().split()):
         _wait_gone(pid)
 
@@ -122,6 +141,7 @@ def _state(pid: int) -> str:
 def test_children_get_their_settings_and_this_process_does_not(tmp_path: Path) -> None:
     script = "import os; print(os.environ['VLLM_CPU_CI_ENV'], os.environ['VLLM_LOGGING_LEVEL'])"
     before = dict(os.environ)
-    assert _run([sys.executable, "-c", script], tmp_path / "log") == 0
+    env = {**os.environ, **CHILD_ENV}
+    assert run([sys.executable, "-c", script], tmp_path / "log", env) == 0
     assert (tmp_path / "log").read_text() == "1 ERROR\n"
     assert dict(os.environ) == before

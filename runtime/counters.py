@@ -1,0 +1,103 @@
+"""The counts of edited rows, in a file that the processes of an engine map into memory.
+
+On a CPU the kernels count in that memory itself; on another device they count in tensors of
+their own, which are copied there. So reading the counts never asks the engine for anything.
+
+Dims: `N` sites, `P` programs, `R` seats of requests that asked for a report.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from interv.codegen.bundle import Bundle
+from interv.codegen.tables import SiteCounts
+
+SEATS = 64
+# Counts that are no rows: slots in use, and requests that wait for one.
+USED, HELD = 0, 1
+_HEAD = 8
+
+
+class Counters:
+    """The counts of one engine; every process that opens the file sees the same numbers."""
+
+    def __init__(self, path: Path | None, bundle: Bundle) -> None:
+        sites, programs = len(bundle.sites), len(bundle.counted)
+        size = _HEAD + (1 + SEATS) * sites * programs
+        if path is None:
+            self._all = torch.zeros(size, dtype=torch.int64)
+        else:
+            _grow(path, 8 * size)
+            self._all = torch.from_file(str(path), shared=True, size=size, dtype=torch.int64)
+        self.head = self._all[:_HEAD]
+        rest = self._all[_HEAD:].view(1 + SEATS, sites, programs)
+        self.total, self.seats = rest[0], rest[1:]  # [N, P], [R, N, P]
+
+    def rows(self, seat: int | None = None) -> npt.NDArray[np.int64]:
+        """Return the rows edited so far `[N, P]`, of all requests or of the one in a seat."""
+        found: npt.NDArray[np.int64] = (self.total if seat is None else self.seats[seat]).numpy()
+        return found.copy()
+
+
+def _grow(path: Path, size: int) -> None:
+    """Make the file large enough; what another process wrote stays."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if os.fstat(handle).st_size < size:
+            os.ftruncate(handle, size)
+    finally:
+        os.close(handle)
+
+
+class DeviceCounts:
+    """What the kernels of one worker count in, and how it reaches the shared counters."""
+
+    def __init__(self, counters: Counters, device: torch.device) -> None:
+        self._shared = counters
+        self._own = device.type != "cpu"
+        here = torch.device("cpu") if not self._own else device
+        self.total = counters.total.to(here)
+        self.seats = counters.seats.to(here)
+
+    def site(self, index: int) -> SiteCounts:
+        """Return what one site counts in."""
+        return SiteCounts(self.total[index], self.seats[:, index])
+
+    def publish(self) -> None:
+        """Copy the counts to where other processes see them; waits for the device."""
+        if self._own:
+            self._shared.total.copy_(self.total)
+            self._shared.seats.copy_(self.seats)
+
+    def clear(self) -> None:
+        """Forget what was counted so far: warm-up is no request."""
+        self.total.zero_()
+        self.seats.zero_()
+        self.publish()
+
+    def take(self, seat: int) -> None:
+        """Start a seat anew for another request."""
+        self.seats[seat].zero_()
+
+
+def report(rows: npt.NDArray[np.int64], bundle: Bundle) -> dict[str, dict[str, int]]:
+    """Return counts `[N, P]` by program and site, those of zero left out."""
+    found: dict[str, dict[str, int]] = {}
+    for p, program in enumerate(bundle.counted):
+        sites = {str(t.site): int(n) for t, n in zip(bundle.sites, rows[:, p], strict=True) if n}
+        if sites:
+            found[program] = sites
+    return found
+
+
+def counters_of(carried: Any, config: Any) -> Counters:
+    """Open the counters of one engine of a configuration: each data-parallel rank has its own."""
+    rank = config.parallel_config.data_parallel_rank
+    return Counters(Path(f"{carried.counters}.{rank}"), carried.bundle)

@@ -1,0 +1,97 @@
+"""`interv_*` on `/metrics`, read from the counters that the engine's processes share."""
+
+from __future__ import annotations
+
+import atexit
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from interv.codegen.bundle import INLINE, Bundle
+from interv.runtime.config import InterventionConfig
+from interv.runtime.counters import HELD, USED, Counters
+
+_NAME = "_interv_collector"
+
+
+class Collector:
+    """A Prometheus collector of one engine's counters; data-parallel ranks add up."""
+
+    def __init__(self, carried: InterventionConfig) -> None:
+        self._bundle, self._path, self._slots = carried.bundle, carried.counters, carried.slots
+
+    def describe(self) -> list[Any]:
+        """Name no metric beforehand: there are none until the engine runs."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """Yield every metric with its present value."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        counters = list(_open(self._path, self._bundle))
+        rows = CounterMetricFamily(
+            "interv_edited_rows",
+            "Rows of the residual stream that a program has edited, by site.",
+            labels=["program", "site"],
+        )
+        for i, table in enumerate(self._bundle.sites):
+            for p, program in enumerate(self._bundle.counted):
+                if program in table.programs or program == INLINE:
+                    edited = sum(int(one.total[i, p]) for one in counters)
+                    rows.add_metric([program, str(table.site)], edited)
+        yield rows
+        said = {
+            "interv_slots": ("Slots for different configurations.", self._slots * len(counters)),
+            "interv_slots_used": (
+                "Slots that hold a configuration.",
+                sum(int(one.head[USED]) for one in counters),
+            ),
+            "interv_requests_held": (
+                "Requests that wait for a slot.",
+                sum(int(one.head[HELD]) for one in counters),
+            ),
+        }
+        for name, (text, value) in said.items():
+            yield GaugeMetricFamily(name, text, value=value)
+
+
+def _open(path: str, bundle: Bundle) -> Iterator[Counters]:
+    for found in sorted(glob.glob(f"{glob.escape(path)}.*")):
+        yield Counters(Path(found), bundle)
+
+
+def expose(carried: InterventionConfig) -> None:
+    """Put an engine's counters on this process's metrics, and remove their files at its end."""
+    from prometheus_client import REGISTRY
+
+    collector = Collector(carried)
+    # An engine made later in the same process takes the place of the one before.
+    _register(REGISTRY, collector)
+    atexit.register(_remove, carried.counters)
+
+
+def _register(registry: Any, collector: Collector) -> None:
+    before = getattr(registry, _NAME, None)
+    if before is not None:
+        registry.unregister(before)
+    registry.register(collector)
+    setattr(registry, _NAME, collector)
+
+
+def add_to_joint(original: Any, self: Any, registry: Any, *args: Any, **kwargs: Any) -> None:
+    """Add our metrics where a server of several processes joins theirs in another registry.
+
+    Wraps `MultiProcessCollector.__init__`.
+    """
+    from prometheus_client import REGISTRY
+
+    original(self, registry, *args, **kwargs)
+    collector = getattr(REGISTRY, _NAME, None)
+    if collector is not None and registry not in (None, REGISTRY):
+        _register(registry, collector)
+
+
+def _remove(path: str) -> None:
+    for found in glob.glob(f"{glob.escape(path)}.*"):
+        Path(found).unlink(missing_ok=True)

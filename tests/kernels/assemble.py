@@ -1,0 +1,65 @@
+"""Compile a Triton kernel for a GPU that this machine need not have, and say what it needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+# Threads x registers may not exceed 65,536: at 16 warps that is 128 for each thread.
+REGISTERS = 128
+TARGETS = (80, 90, 100)
+# The types of `triton_update.buffers`.
+BUFFERS = (
+    *("*i32", "*i64", "*i32", "*fp32", "i32", "*fp32", "*fp32", "*i32", "*fp32", "*i64"),
+    *("*i32", "*i64", "*i64", *["i32"] * 5),
+)
+# Strides of the stream that are multiples of 16, as the width of a model is.
+ALIGNED = frozenset({"hidden_stride", "residual_stride", "normed_stride", "carried_stride"})
+
+
+def assembled(
+    kernel: Any,
+    types: tuple[str, ...],
+    constants: Mapping[str, Any],
+    capability: int,
+    warps: int,
+) -> tuple[int, int]:
+    """Compile a kernel whose other arguments are `types`, then BUFFERS.
+
+    Returns registers a thread and bytes spilled, as ptxas says.
+    """
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.backends.nvidia.compiler import get_ptxas
+    from triton.compiler import ASTSource
+
+    named = (*types, *BUFFERS, *["constexpr"] * len(constants))
+    signature = dict(zip(kernel.arg_names, named, strict=True))
+    # What a launch finds out by itself for any model of a usual width.
+    even = [
+        (place,)
+        for place, (name, kind) in enumerate(signature.items())
+        if kind.startswith("*") or name == "H" or name in ALIGNED
+    ]
+    attributes = {place: [["tt.divisibility", 16]] for place in even}
+    options = {"num_warps": warps, "maxnreg": REGISTERS, "enable_fp_fusion": True}
+    source = ASTSource(kernel, signature=signature, constexprs=dict(constants), attrs=attributes)
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    ptx = made.asm["ptx"]
+    target = re.search(r"\.target (sm_\w+)", ptx)
+    assert target is not None
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
+        file.flush()
+        # The flags of Triton's own call, which says nothing of what it used.
+        command = [get_ptxas(capability).path, "-v", "--regAllocOptLevel=2", "-lineinfo"]
+        command += [f"--gpu-name={target[1]}", file.name, "-o", os.devnull]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    used, stored = re.search(r"Used (\d+) registers", said), re.search(r"(\d+) bytes spill", said)
+    assert used is not None
+    assert stored is not None
+    return int(used[1]), int(stored[1])

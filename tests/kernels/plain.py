@@ -1,0 +1,98 @@
+"""What columns mean, said once more: one token's edits, each applied to what the last one left.
+
+No Gram and no weights: every op changes a vector as its definition says. Shares nothing with the
+forms of the update but the columns.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from interv.codegen.bundle import Column
+from interv.passes.columns import Kind
+from interv.passes.plan import GATES
+
+Vector = npt.NDArray[np.float64]
+SMALL = 1e-9
+
+
+def run(
+    h: Vector, bank: Vector, columns: Sequence[Column], on: Sequence[bool], gates: Sequence[float]
+) -> Vector:
+    """Apply the columns that are on one after another to a stream `[H]`."""
+    weights, j = [0.0] * len(columns), 0
+    while j < len(columns):
+        size = max(1, columns[j].block)
+        if columns[j].kind == Kind.GATE and on[j]:
+            weights[j] = opened(h, bank, columns[j])
+        elif columns[j].kind == Kind.JOINT and on[j]:
+            h = nearest(h, bank, columns[j : j + size])
+        elif on[j]:
+            h = applied(h, bank, columns[j], weight(columns[j], weights, gates))
+        j += size
+    return h
+
+
+def apart(
+    h: Vector, bank: Vector, columns: Sequence[Column], on: Sequence[bool], gates: Sequence[float]
+) -> Vector:
+    """Apply each column that is on to the original, and add up what they change."""
+    weights = [opened(h, bank, one) if one.kind == Kind.GATE else 0.0 for one in columns]
+    weights = [w if here else 0.0 for w, here in zip(weights, on, strict=True)]
+    end = h
+    for one, here in zip(columns, on, strict=True):
+        if here and one.kind != Kind.GATE:
+            end = end + applied(h, bank, one, weight(one, weights, gates)) - h
+    return end
+
+
+def weight(one: Column, weights: Sequence[float], gates: Sequence[float]) -> float:
+    """Return what a column's gate weighs it with."""
+    if one.gate < 0:
+        return 1.0
+    return weights[one.gate] if one.gate < GATES else gates[one.gate - GATES]
+
+
+def opened(h: Vector, bank: Vector, one: Column) -> float:
+    """Return the weight of a gate that reads `h`."""
+    return 1.0 / (1.0 + math.exp(-one.alpha * (float(h @ bank[one.a]) - one.low)))
+
+
+def applied(h: Vector, bank: Vector, one: Column, weight: float) -> Vector:
+    """Return the stream after one edit."""
+    v = bank[one.b]
+    if one.kind == Kind.KEEP_NORM:
+        steered = h + weight * one.alpha * v
+        return steered * np.linalg.norm(h) / np.linalg.norm(steered)
+    if one.kind == Kind.REPLACE:
+        return h + weight * one.strength * (one.alpha * v - h)
+    p = float(h @ bank[one.a]) if one.a >= 0 else 0.0
+    capped = min(max(p, one.low), one.high)
+    return h + weight * (one.alpha + one.beta * p + one.strength * (capped - p)) * v
+
+
+def nearest(h: Vector, bank: Vector, block: Sequence[Column]) -> Vector:
+    """Return the stream nearest to `h` that is within all caps, by trying every set of bounds.
+
+    The nearest one has some readings at a bound and is otherwise free; of all such streams that
+    are within the caps it is the one that moves least.
+    """
+    rows = np.array([bank[one.a] for one in block])
+    low, high = np.array([one.low for one in block]), np.array([one.high for one in block])
+    best, least = h, np.inf
+    for ends in itertools.product((None, low, high), repeat=len(block)):
+        held = [i for i, bound in enumerate(ends) if bound is not None]
+        bounds = np.array([bound[i] for i, bound in enumerate(ends) if bound is not None])
+        if not np.isfinite(bounds).all():
+            continue
+        move = np.linalg.pinv(rows[held]) @ (bounds - rows[held] @ h) if held else 0.0 * h
+        p = rows @ (h + move)
+        if ((p >= low - SMALL) & (p <= high + SMALL)).all() and np.linalg.norm(move) < least:
+            best, least = h + move, float(np.linalg.norm(move))
+    assert np.isfinite(least)
+    return best
