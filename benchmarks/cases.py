@@ -9,7 +9,19 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from interv.spec import Ablate, Cap, Program, SiteRef, Spec, Statement, Steer, VectorDecl
+from interv.spec import (
+    Ablate,
+    At,
+    Cap,
+    Capture,
+    Program,
+    SinkDecl,
+    SiteRef,
+    Spec,
+    Statement,
+    Steer,
+    VectorDecl,
+)
 
 
 @dataclass(frozen=True)
@@ -47,12 +59,21 @@ def _three(layers: int) -> tuple[Statement, ...]:
     )
 
 
+def _ends(layers: int) -> SiteRef:
+    return _at(0, layers // 2, layers - 1)
+
+
 # What each engine serves; stock is without even the plugin.
 ENGINES: dict[str, Callable[[int], tuple[Statement, ...]] | None] = {
     "stock": None,
     "plugin": None,
     "one": lambda layers: (Steer(vector="v", at=_at(layers // 2), scale=0.1),),
     "three": _three,
+    "capture last": lambda layers: (
+        Capture(at=_ends(layers), tokens=At(phase="prompt", index=-1), to="acts"),
+    ),
+    "capture 3": lambda layers: (Capture(at=_ends(layers), to="acts"),),
+    "capture all": lambda layers: (Capture(at=_at(), to="acts"),),
 }
 RUNS = {
     "edits": (
@@ -69,6 +90,14 @@ RUNS = {
             for n in (0, 1, 16, 64, 256)
         ),
     ),
+    # Each batch counts until its rows are in files.
+    "captures": (
+        Case("stock", None, "stock"),
+        Case("armed, no request captures", 0.5, "capture last", 0),
+        Case("3 layers, last prompt token", 1.0, "capture last"),
+        Case("3 layers, every token", 5.0, "capture 3"),
+        Case("every layer, every token", None, "capture all"),
+    ),
 }
 
 
@@ -82,7 +111,10 @@ def document(engine: str, layers: int, hidden_size: int, folder: Path) -> list[P
         save_file(
             {name: rng.normal(size=hidden_size).astype(np.float32)}, folder / f"{name}.safetensors"
         )
+    captures = any(isinstance(one, Capture) for one in statements(layers))
+    acts = SinkDecl(name="acts", kind="filesystem", args=(engine.replace(" ", "-"),))
     spec = Spec(
+        sinks=(acts,) if captures else (),
         vectors=tuple(VectorDecl(name=n, path=f"{n}.safetensors") for n in ("v", "w")),
         programs=(Program(name="p", statements=statements(layers)),),
         default="p",

@@ -32,8 +32,17 @@ def main() -> None:
     for line in sys.stdin:
         params = [_params(job["tokens"], one) for one in json.loads(line)["asked"]]
         begin = time.perf_counter()
-        llm.generate(prompts, params, use_tqdm=False)
+        _wait(llm.generate(prompts, params, use_tqdm=False))
         print(json.dumps({"seconds": time.perf_counter() - begin}), file=replies)
+
+
+def _wait(outputs: list[Any]) -> None:
+    """Wait until captured rows are in their files: what is left to do is time of this batch."""
+    for output in outputs:
+        if "interv_captures" in (output.kv_transfer_params or {}):
+            from interv import capture_results
+
+            assert all(one.status == "ok" for one in capture_results(output))
 
 
 def _params(tokens: int, asked: str | None) -> Any:

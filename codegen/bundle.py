@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,10 @@ from interv.passes.columns import Kind
 from interv.passes.constants import Map
 from interv.passes.plan import MAX_COLUMNS, MOST_GATES
 from interv.sites import Site
-from interv.spec import Conflict, Selector
+from interv.spec import Conflict, Selector, SinkDecl
+
+if TYPE_CHECKING:
+    from interv.kv.settings import KvSettings
 
 # What all programs that requests bring along are counted as, and the least columns they have.
 INLINE, INLINE_COLUMNS = "<inline>", 16
@@ -64,6 +69,29 @@ class SiteTable:
 
 
 @dataclass(frozen=True, slots=True)
+class SinkUse:
+    """A sink that captures go to; relative paths are under `root`."""
+
+    decl: SinkDecl
+    root: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureTable:
+    """What one capture statement takes of the requests that its program applies to."""
+
+    program: str
+    where: str  # "calm.interv:12"
+    sites: tuple[Site, ...]  # in the order a forward pass reaches them
+    after: bool  # as the site's edits left the stream
+    selector: int  # index into Bundle.selectors
+    sink: int  # index into Bundle.sinks
+    rank: int | None = None
+    sample: float | None = None
+    marked: bool = False  # kept until the client marks the request
+
+
+@dataclass(frozen=True, slots=True)
 class Clash:
     """Two programs that one request cannot have together under `conflict error`, and where."""
 
@@ -92,6 +120,16 @@ class Bundle:
     conflict: Conflict = "sequential"  # where programs of one request meet
     clashes: Mapping[tuple[str, str], Clash] = field(default_factory=dict)  # by names, in order
     inline: bool = False  # requests may bring programs of their own
+    captures: tuple[CaptureTable, ...] = ()
+    sinks: tuple[SinkUse, ...] = ()
+    kv: KvSettings | None = None  # what becomes of requests' KV caches
+
+    @property
+    def spliced(self) -> tuple[Site, ...]:
+        """Return every site that something happens at, in the order a forward pass reaches them."""
+        taken = (site for one in self.captures for site in one.sites)
+        found = dict.fromkeys((*(table.site for table in self.sites), *taken))
+        return tuple(sorted(found, key=lambda site: site.order))
 
     @property
     def width(self) -> int:

@@ -7,12 +7,14 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-from interv.codegen.bundle import Bundle, Clash, Column, SiteTable
+from interv.codegen.bundle import Bundle, CaptureTable, Clash, Column, SinkUse, SiteTable
 from interv.passes.columns import Kind
-from interv.passes.plan import PlacedColumn, PlacedSite, Plan
+from interv.passes.plan import PlacedCapture, PlacedColumn, PlacedSite, Plan
 from interv.selectors import overlap
+from interv.sites import Site
 from interv.spec import Conflict
 
 # Raised whenever the spliced graph or the meaning of a column changes, so that neither a
@@ -21,13 +23,20 @@ FORMAT = 3
 
 
 def emit(
-    plan: Plan, default: str | None, conflict: Conflict = "sequential", inline: bool = False
+    plan: Plan,
+    default: str | None,
+    conflict: Conflict = "sequential",
+    inline: bool = False,
+    sinks: Mapping[str, Mapping[str, SinkUse]] = MappingProxyType({}),
 ) -> Bundle:
     """Return the bundle of a plan.
 
     `default` names the program for requests that say nothing, `conflict` says what happens where
     programs of one request meet, `inline` whether requests may bring programs of their own.
+    `sinks` are those that captures may name, by program.
     """
+    used = [sinks[one.program][one.capture.to] for one in plan.captures]
+    listed = tuple(dict.fromkeys(used))
     return Bundle(
         hidden_size=plan.hidden_size,
         num_layers=plan.num_layers,
@@ -37,11 +46,27 @@ def emit(
         default=default,
         structure=structure_digest(plan),
         contents={name: contents_digest(plan, name) for name in plan.conflicts},
-        where={placed.site: placed.where for placed in plan.sites},
+        where={site: _where(site, plan) for site in plan.spliced},
         conflict=conflict,
         clashes=_clashes(plan) if conflict == "error" else {},
         inline=inline,
+        captures=tuple(map(_capture, plan.captures, map(listed.index, used))),
+        sinks=listed,
     )
+
+
+def _where(site: Site, plan: Plan) -> tuple[str, ...]:
+    """Return the source lines that declare a site, each once."""
+    edits = (line for placed in plan.sites if placed.site == site for line in placed.where)
+    taken = (one.origin.where for one in plan.captures if site in one.sites)
+    return tuple(dict.fromkeys((*edits, *taken)))
+
+
+def _capture(placed: PlacedCapture, sink: int) -> CaptureTable:
+    said = placed.capture
+    marked = said.keep == "marked"
+    rest = (placed.selector, sink, said.rank, said.sample, marked)
+    return CaptureTable(placed.program, placed.origin.where, placed.sites, said.after, *rest)
 
 
 def _clashes(plan: Plan) -> dict[tuple[str, str], Clash]:
@@ -71,18 +96,25 @@ def structure_digest(plan: Plan) -> str:
 
     No scale, vector or kind of edit enters: those live in buffers, and the graph stays as it is.
     """
-    sites = [str(placed.site) for placed in plan.sites]
+    sites = [str(site) for site in plan.spliced]
     return _digest([FORMAT, plan.hidden_size, plan.num_layers, sites])
 
 
 def contents_digest(plan: Plan, program: str) -> str:
     """Return the sha256 of what one program does, the bytes of its directions included."""
-    sites = [
+    sites: list[Any] = [
         [str(placed.site), [_contents(column, placed, plan) for column in columns]]
         for placed in plan.sites
         if (columns := placed.programs.get(program)) is not None
     ]
+    taken = [_taken(one, plan) for one in plan.captures if one.program == program]
+    sites += [taken] if taken else []
     return _digest([FORMAT, plan.hidden_size, plan.num_layers, plan.conflicts[program], sites])
+
+
+def _taken(placed: PlacedCapture, plan: Plan) -> list[Any]:
+    selector = plan.selectors[placed.selector].model_dump(mode="json")
+    return [[str(site) for site in placed.sites], placed.capture.after, selector]
 
 
 def _contents(column: PlacedColumn, placed: PlacedSite, plan: Plan) -> list[Any]:

@@ -79,9 +79,14 @@ def _vector(vector: VectorDecl) -> tuple[str, ...]:
 
 
 def _sink(sink: SinkDecl) -> Line:
+    return Line((f"sink {sink.name}", f"= {sink_text(sink)}"), "declaration")
+
+
+def sink_text(sink: SinkDecl) -> str:
+    """Print the kind of a sink with its options."""
     args = [scalar_text(one) for one in sink.args]
     args += [f"{name} = {scalar_text(value)}" for name, value in sink.options]
-    return Line((f"sink {sink.name}", f"= {sink.kind}({', '.join(args)})"), "declaration")
+    return f"{sink.kind}({', '.join(args)})"
 
 
 def _kv(policy: KvPolicy) -> list[Line]:
@@ -155,6 +160,14 @@ def gate_text(gate: Gate) -> str:
     if gate.threshold != 0:
         parts.append(f"threshold {number_text(gate.threshold)}")
     return " ".join(parts)
+
+
+def capture_texts(capture: Capture) -> tuple[str, str]:
+    """Print which rows a capture takes, and where they go and how."""
+    said = _capture(capture)
+    parts = (("tokens",), ("to", "after", "rank", "sample", "keep"))
+    first, rest = (" ".join(said[name] for name in part if name in said) for part in parts)
+    return first, rest
 
 
 def _capture(capture: Capture) -> dict[str, str]:

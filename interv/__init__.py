@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         prompt,
         token,
     )
+    from interv.captured_rows import capture_results, captured, mark
+    from interv.captures import Captures, load_captures
     from interv.document import Document
     from interv.dsl.expression import parse_expression
     from interv.dsl.formatter import format_text
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "to_python": "interv.as_python",
+    **dict.fromkeys(("capture_results", "captured", "mark"), "interv.captured_rows"),
+    **dict.fromkeys(("Captures", "load_captures"), "interv.captures"),
     "Document": "interv.document",
     "parse_expression": "interv.dsl.expression",
     "format_text": "interv.dsl.formatter",
@@ -78,6 +82,11 @@ __all__ = [  # noqa: RUF022  (in the order in which a reader meets them)
     "sampling_args",
     "openai_args",
     "edited_rows",
+    "captured",
+    "capture_results",
+    "mark",
+    "load_captures",
+    "Captures",
     "Document",
     "IntervError",
     "Spec",

@@ -41,6 +41,8 @@ COMMANDS = {
     "fmt": Entry("interv.commands.fmt", "fmt", "Format documents in place."),
     "compile": Entry("interv.commands.compile", "compile_", "Compile for a model, and explain."),
     "vectors": Entry("interv.commands.vectors", "app", "Look into vector files, convert them."),
+    "captures": Entry("interv.commands.captures", "app", "Look into captured rows, plot them."),
+    "extract": Entry("interv.commands.extract", "extract", "Make vectors from pairs of texts."),
     "import": Entry("interv.commands.import_", "import_", "Import the specs of other systems."),
     "demo": Entry("interv.commands.demo", "demo", "See a real model with and without edits."),
     "doctor": Entry("interv.commands.doctor", "doctor", "Say what would work on this machine."),

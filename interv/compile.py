@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from interv.checks import check_document
 from interv.document import Document
 from interv.errors import IntervError, Label, raise_all
+from interv.kv.settings import KvSettings, settings_of
 from interv.model import ModelFacts
 from interv.spec import Conflict, Program, vector_names
 from interv.token_texts import Encode, token_ids, with_ids
 
 if TYPE_CHECKING:
-    from interv.codegen.bundle import Bundle
+    from interv.codegen.bundle import Bundle, SinkUse
     from interv.passes.constants import Adapter, Vector
     from interv.passes.pipeline import Stage
     from interv.passes.plan import Plan
@@ -88,8 +89,8 @@ def compile_documents(
 
     Raises everything that is wrong with them, as far as stages can go on, in one error: what a
     document gets wrong by itself (E20x, E21x), what is not supported yet (E29x), what stands in
-    two documents and differs or may stand in one (E402, E403, E404), vector files (E22x), what
-    does not fit the model (E24x), conflicts (E401), sizes (E41x).
+    two documents and differs or may stand in one (E299, E402, E403, E404), vector files (E22x),
+    what does not fit the model (E24x), conflicts (E401), sizes (E41x).
     """
     from interv.codegen.emit import emit
     from interv.passes.place import place
@@ -99,6 +100,7 @@ def compile_documents(
     resolved = list(_resolve(documents, encode, ids, errors))
     errors += _named_twice(documents)
     default, conflict = _default(documents, errors), _conflict(documents, errors)
+    kv = _kv(documents, errors)
     used = tuple(_load_vectors(documents, errors))
     adapters = tuple(_load_adapters(documents, errors))
     raise_all(errors)
@@ -108,10 +110,18 @@ def compile_documents(
     conflicts: Mapping[str, Conflict] = {one.name: one.conflict for one in programs}
     spare = [one.vector for one in used] if inline else []
     plan = place(graphs, conflicts, model, spare)
-    bundle = emit(plan, default, conflict, inline)
+    sinks = {one.name: _sinks(one.document) for one in programs}
+    bundle = replace(emit(plan, default, conflict, inline, sinks), kv=kv)
     return Compilation(
         model, tuple(documents), programs, used, adapters, plan, bundle, conflict, ids
     )
+
+
+def _sinks(document: Document) -> Mapping[str, SinkUse]:
+    from interv.codegen.bundle import SinkUse
+
+    root = document.root.resolve()
+    return {decl.name: SinkUse(decl, root) for decl in document.spec.sinks}
 
 
 def _resolve(
@@ -200,6 +210,25 @@ def _conflict(documents: Sequence[Document], errors: list[IntervError]) -> Confl
                 )
             )
     return (holders[0].spec.conflict if holders else None) or "sequential"
+
+
+def _kv(documents: Sequence[Document], errors: list[IntervError]) -> KvSettings | None:
+    holders = [document for document in documents if document.spec.kv is not None]
+    for other in holders[1:]:
+        first = holders[0].span("kv")
+        errors.append(
+            IntervError(
+                "E299",
+                "two documents declare a KV policy:"
+                f" {holders[0].where('kv')} and {other.where('kv')}",
+                other.span("kv"),
+                "declared again",
+                more=[Label(first, "declared first")] if first else [],
+                helps=["keep one of them: an engine has one cache"],
+            )
+        )
+    # What is wrong with a policy by itself was found with its document.
+    return None if errors or not holders else settings_of(holders[0])
 
 
 def _load_vectors(documents: Sequence[Document], errors: list[IntervError]) -> Iterable[UsedVector]:

@@ -168,6 +168,15 @@ def _forbidden(document: Document) -> Iterator[IntervError]:
             "reads a file",
             helps=["declare it in a document that the engine is started with"],
         )
+    for part, noun in (("adapters", "adapter"), ("sinks", "sink")):
+        for i, decl in enumerate(getattr(spec, part)):
+            yield IntervError(
+                "E215",
+                f"a request may not declare {noun} '{decl.name}'",
+                document.span(part, i),
+                "reads a file" if noun == "adapter" else "writes files",
+                helps=["declare it in a document that the engine is started with"],
+            )
     if spec.conflict is not None:
         said = "a request may not state the policy for several programs"
         helps = ["state 'conflict' inside the program"]

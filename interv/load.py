@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from interv.checks import check_document
 from interv.document import Document
-from interv.errors import IntervError, Source, Span, by_place, raise_all
-from interv.spec import Capture, Program, Spec
+from interv.errors import IntervError, Source, Span, by_place, each, raise_all
+from interv.spec import Spec
 from interv.validation import faults
 
 SUFFIXES = (".interv", ".json", ".yaml", ".yml")
@@ -133,27 +133,32 @@ def _plain(value: object) -> object:
 
 
 def refuse_unsupported(document: Document) -> None:
-    """Raise E290 for each part of a document that the language has and this version has not."""
+    """Raise what a document uses that is not there.
+
+    E27x for sinks, E290 for what the language has and this version has not.
+    """
     raise_all(sorted(_unsupported(document), key=by_place))
 
 
 def _unsupported(document: Document) -> Iterator[IntervError]:
     spec = document.spec
-    for i, _ in enumerate(spec.sinks):
-        yield _not_yet("sink", document.span("sinks", i))
+    for i, sink in enumerate(spec.sinks):
+        from interv.sinks.known import check_sink
+
+        yield from check_sink(sink, document, ("sinks", i))
     if spec.kv is not None:
-        yield _not_yet("kv", document.span("kv"))
+        yield from _kv_faults(document)
     if spec.conflict == "joint":
         yield _not_yet("conflict joint of several programs", document.span("conflict"))
-    for i, program in enumerate(spec.programs):
-        yield from _in_program(document, i, program)
 
 
-def _in_program(document: Document, i: int, program: Program) -> Iterator[IntervError]:
-    for j, statement in enumerate(program.statements):
-        path = ("programs", i, "statements", j)
-        if isinstance(statement, Capture):
-            yield _not_yet(statement.op, document.span(*path))
+def _kv_faults(document: Document) -> Iterator[IntervError]:
+    from interv.kv.settings import settings_of
+
+    try:
+        settings_of(document)
+    except IntervError as error:
+        yield from each(error)
 
 
 def _not_yet(what: str, span: Span | None) -> IntervError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,16 @@ TEXT_PARTS = ("text_config", "llm_config", "language_config", "language_model", 
 
 
 @dataclass(frozen=True, slots=True)
+class KvFacts:
+    """What a model keeps of each token: keys and values of every layer."""
+
+    num_layers: int  # L
+    kv_heads: int  # G
+    head_size: int  # D
+    max_length: int | None  # the longest request it was made for, where its config says
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """The facts of a model that a document is compiled against."""
 
@@ -25,6 +35,8 @@ class ModelFacts:
     architecture: str
     hidden_size: int  # H
     num_layers: int  # L
+    # None where the config does not say it in the usual way.
+    kv: KvFacts | None = field(default=None, compare=False)
 
 
 def model_facts(name_or_path: str) -> ModelFacts:
@@ -57,7 +69,7 @@ def facts_from_config(config: Mapping[str, Any], name: str) -> ModelFacts:
     for part in _parts(config):
         width, depth = _first(part, WIDTH_FIELDS), _first(part, DEPTH_FIELDS)
         if width is not None and depth is not None:
-            return ModelFacts(name, _architecture(config), width, depth)
+            return ModelFacts(name, _architecture(config), width, depth, _kv(part, width, depth))
     wanted = [
         f"the width is one of: {', '.join(WIDTH_FIELDS)}",
         f"the number of blocks is one of: {', '.join(DEPTH_FIELDS)}",
@@ -70,6 +82,15 @@ def facts_from_config(config: Mapping[str, Any], name: str) -> ModelFacts:
     ]
     said = " and no ".join(lacks) or "width and number of blocks in one place"
     raise IntervError("E532", f"the config of '{name}' gives no {said}", notes=wanted)
+
+
+def _kv(part: Mapping[str, Any], width: int, depth: int) -> KvFacts | None:
+    heads = _first(part, ("num_attention_heads", "n_head"))
+    if heads is None:
+        return None
+    shared = _first(part, ("num_key_value_heads",)) or heads
+    size = _first(part, ("head_dim",)) or width // heads
+    return KvFacts(depth, shared, size, _first(part, ("max_position_embeddings", "n_positions")))
 
 
 def _parts(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -18,21 +18,22 @@ Asked: TypeAlias = str | Spec
 _DOCUMENT = re.compile(r"\s*\{|(?:\s|#[^\n]*\n)*interv\s+[^\s*+]")
 
 
-def sampling_args(asked: Asked, *, report: bool = False) -> dict[str, Any]:
+def sampling_args(asked: Asked, *, report: bool = False, tag: str = "") -> dict[str, Any]:
     """Return the keyword arguments of `vllm.SamplingParams` that choose what a request gets.
 
     `asked` is an expression such as `calm*1.5 + formal`, `off`, or an inline program where the
-    engine takes them; with `report` the output says which rows were edited (`edited_rows`).
+    engine takes them; with `report` the output says which rows were edited (`edited_rows`), and
+    `tag` is a word that captured rows are labelled with.
     Raises IntervError E1xx for an expression that cannot be read; whether its names are known
     only the engine can say.
 
     >>> sampling_args("calm*1.5")
     {'extra_args': {'intervention': 'calm*1.5'}}
     """
-    return {"extra_args": _fields(asked, report)}
+    return {"extra_args": _fields(asked, report, tag)}
 
 
-def openai_args(asked: Asked, *, report: bool = False) -> dict[str, Any]:
+def openai_args(asked: Asked, *, report: bool = False, tag: str = "") -> dict[str, Any]:
     """Return the same for the `create` calls of the OpenAI SDK.
 
     Other fields of `extra_body` have to be merged by hand: it is one argument.
@@ -40,20 +41,21 @@ def openai_args(asked: Asked, *, report: bool = False) -> dict[str, Any]:
     >>> openai_args("off", report=True)["extra_body"]
     {'vllm_xargs': {'intervention': 'off', 'intervention_report': 'true'}}
     """
-    fields = _fields(asked, report)
+    fields = _fields(asked, report, tag)
     if report:
         fields["intervention_report"] = "true"
     return {"extra_body": {"vllm_xargs": fields}}
 
 
-def _fields(asked: Asked, report: bool) -> dict[str, Any]:
+def _fields(asked: Asked, report: bool, tag: str) -> dict[str, Any]:
     text = _document(asked) if isinstance(asked, Spec) else asked
     if isinstance(asked, str) and not is_document(asked):
         from interv.dsl.expression import parse_expression
 
         parse_expression(asked)
     fields: dict[str, Any] = {"intervention": text}
-    return {**fields, "intervention_report": True} if report else fields
+    fields |= {"intervention_report": True} if report else {}
+    return fields | ({"intervention_tag": tag} if tag else {})
 
 
 def _document(spec: Spec) -> str:

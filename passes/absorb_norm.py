@@ -13,7 +13,7 @@ is not a plain RMSNorm of the same two operands; its update stays as it is.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +63,16 @@ class _Kept(Exception):
 
 
 def absorb_norm(
-    graph: Graph, update: Any, ops: NormOps, rounding: Rounding = Rounding.COMPILED
+    graph: Graph,
+    update: Any,
+    ops: NormOps,
+    rounding: Rounding = Rounding.COMPILED,
+    edited: Collection[str] | None = None,
 ) -> Absorbed:
     """Join every call of `update` with the norm that directly follows it, where there is one.
 
     `rounding` is how the functional op is run here; one that writes its arguments is the kernel.
+    Where `edited` is given, the calls at other sites only read and stay as they are.
     """
     nodes = tuple(graph.nodes)
     order = {node: index for index, node in enumerate(nodes)}
@@ -77,6 +82,9 @@ def absorb_norm(
         if node.op != "call_function" or node.target != update:
             continue
         site = str(node.args[2])
+        if edited is not None and site not in edited:
+            kept[site] = "it only captures, so there is nothing to join"
+            continue
         try:
             norm = _following(node, nodes, order)
         except _Kept as reason:

@@ -7,6 +7,13 @@
         %3: stream = steer(%0, %1, 1.5, %2)
         %4: streams = write(streams, post_block[1..2], %3)
 
+    capture at post_block[3] tokens prompt[-1] to acts
+    ->  %0: mask = select(tokens, prompt[-1])
+        %1: streams = emit(streams, post_block[3], %0, to acts)
+
+Captures stand before all edits, those of `after` behind all: at a site they take the stream as
+the edits found it, or as they left it.
+
 Needs a document that was checked. Sites stay as written until `resolve_sites`.
 """
 
@@ -27,6 +34,7 @@ from interv.passes.ops import (
     adapter,
     cap,
     direction,
+    emit,
     exchange,
     gate,
     linear,
@@ -40,7 +48,7 @@ from interv.passes.ops import (
     write,
 )
 from interv.passes.select import select
-from interv.spec import Ablate, Apply, Cap, Edit, Replace, Steer
+from interv.spec import Ablate, Apply, Cap, Capture, Edit, Replace, Statement, Steer
 
 
 def build(
@@ -54,18 +62,25 @@ def build(
     program = document.spec.programs[index]
     graph = fx.Graph()
     streams, tokens = graph.placeholder("streams"), graph.placeholder("tokens")
-    for number, statement in enumerate(program.statements):
+    for number, statement in sorted(enumerate(program.statements), key=_in_turn):
         path = ("programs", index, "statements", number)
         noun = "adapter" if isinstance(statement, Apply) else "vector"
         parts = (("at",), (noun,), ("by",), ("gate", "vector"), ("gate", "site"))
         spans = (document.span(*path, *part) for part in parts)
         origin = Origin(document.where(*path), document.span(*path), number, *spans)
-        assert isinstance(statement, Edit), "refused before"
         made = _Statement(graph, tokens, vectors, adapters or {}, layers, origin)
         streams = made.add(streams, statement)
     graph.output(streams)
     graph.lint()
     return graph
+
+
+def _in_turn(numbered: tuple[int, Statement]) -> tuple[int, int]:
+    """Return the sort key of statements: captures first, those of `after` last."""
+    number, statement = numbered
+    if isinstance(statement, Capture):
+        return (2 if statement.after else 0, number)
+    return (1, number)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +94,11 @@ class _Statement:
     layers: int
     origin: Origin
 
-    def add(self, streams: Node, edit: Edit) -> Node:
+    def add(self, streams: Node, edit: Edit | Capture) -> Node:
         at = Sites(edit.at, self.layers)
+        if isinstance(edit, Capture):
+            mask = self.call(select, self.tokens, edit.tokens)
+            return self.call(emit, streams, at, mask, edit)
         h = self.call(read, streams, at)
         return self.call(write, streams, at, self.edit(h, at, streams, edit))
 

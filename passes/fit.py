@@ -11,16 +11,22 @@ from interv.model import ModelFacts
 from interv.passes.constants import Adapter, Vector
 from interv.passes.ir import Node, gate_of, is_op, origins
 from interv.passes.layers import Sites
-from interv.passes.ops import OPS, unit
+from interv.passes.ops import OPS, emit, unit
 from interv.spec import LayerRange
 from interv.wording import item_text, layer_text
 
 
 def place_of(node: Node) -> Sites:
-    """Return the site, as written, of an edit or a gate."""
-    start: Any = node.args[0]
+    """Return the site, as written, of an edit, a gate or a capture."""
+    start: Any = node if is_op(node, emit) else node.args[0]
     at: Sites = start.args[1]
     return at
+
+
+def misfits(capture: Node, model: ModelFacts) -> list[IntervError]:
+    """Return what of a capture does not fit a model: E208, E240, E241."""
+    origin = origins(capture)[0]
+    return _located(_site(place_of(capture), model), origin.at or origin.span)
 
 
 def complaints(edit: Node, model: ModelFacts) -> list[IntervError]:

@@ -14,10 +14,7 @@ import torch
 from torch import Tensor
 
 from interv.passes.columns import Form, Kind
-
-# A set of caps that hold at once is solved by sweeps over its columns; the compiler refuses sets
-# that so many sweeps do not solve.
-SWEEPS, STILL = 512, 2.0**-22
+from interv.passes.sweeps import swept
 
 
 def update(
@@ -136,28 +133,16 @@ def _keep_norm(state: _State, j: int, scale: Tensor, seen: list[int]) -> None:
 
 
 def _solve(state: _State, first: int, columns: Sequence[Form], masks: Sequence[Tensor]) -> None:
-    """Let all caps of a block hold with the smallest change, by sweeps over their coefficients.
-
-    Hildreth, "A quadratic programming procedure", 1957: with unit directions the coordinate
-    descent on the dual is a cap of what each column reads without its own part.
-    """
+    """Let all caps of a block hold with the smallest change; each sees the others."""
     block = range(first, first + columns[first].block)
-    still = None
-    for _ in range(SWEEPS):
-        moved = torch.zeros_like(state.c[:, first])
-        largest = torch.zeros_like(moved)
-        for j in block:
-            seen = [i for i in range(len(columns)) if columns[j].sees >> i & 1]
-            p = state.reads(j, seen)
-            c = torch.where(masks[j] != 0, p.clamp(columns[j].low, columns[j].high) - p, 0.0)
-            moved = torch.maximum(moved, (c - state.c[:, j]).abs())
-            largest = torch.maximum(largest, p.abs())
-            state.c[:, j] = c
-        still = STILL * largest if still is None else still
-        if bool((moved <= still).all()):
-            break
-    for j in block:
-        state.c[:, j] *= columns[j].strength
+    forms = [columns[j] for j in block]
+    seen = [[i for i in range(len(columns)) if one.sees >> i & 1] for one in forms]
+    p = torch.stack([state.reads(j, at) for j, at in zip(block, seen, strict=True)], dim=1)
+    others = torch.tensor([[one.sees >> i & 1 for i in block] for one in forms])
+    gram = state.gram[first : block.stop, first : block.stop] * others
+    on = torch.stack([masks[j] != 0 for j in block], dim=1)
+    c = swept(p, gram, [one.low for one in forms], [one.high for one in forms], on)
+    state.c[:, first : block.stop] = c * c.new_tensor([one.strength for one in forms])
 
 
 def phi(column: Form, p: Tensor) -> Tensor:

@@ -16,13 +16,16 @@ from torch import fx
 
 from interv.errors import IntervError, Span
 from interv.passes.fused import probe, update
-from interv.passes.ops import EDITS, OPS, Streams, combine, gate, read, write
+from interv.passes.ops import EDITS, OPS, Streams, combine, emit, gate, read, write
 from interv.passes.select import Tokens, select
 from interv.sites import Site
+from interv.spec import Capture
 
 Node: TypeAlias = fx.Node
 Graph: TypeAlias = fx.Graph
 Target: TypeAlias = Callable[..., Any]
+# The captured rows `[n, H]` of a statement, by its place in the program, at each of its sites.
+Taken: TypeAlias = dict[int, dict[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,11 @@ def input_node(graph: Graph, name: str) -> Node:
     return found
 
 
-def execute(graph: Graph, streams: Streams, tokens: Tokens) -> Streams:
-    """Run a graph, op by op, and return the edited streams: the sequential reference."""
+def execute(graph: Graph, streams: Streams, tokens: Tokens, taken: Taken | None = None) -> Streams:
+    """Run a graph, op by op, and return the edited streams: the sequential reference.
+
+    `taken` receives the rows of every capture.
+    """
     inputs: Mapping[str, object] = {"streams": streams, "tokens": tokens}
     values: dict[Node, Any] = {}
     for node in graph.nodes:
@@ -119,6 +125,9 @@ def execute(graph: Graph, streams: Streams, tokens: Tokens) -> Streams:
             return result
         else:
             values[node] = node.target(*args)
+        if taken is not None and is_op(node, emit):
+            h = read(args[0], args[1])
+            taken.setdefault(origins(node)[0].order, {})[args[1]] = h[..., args[2], :]
     raise AssertionError("a graph ends in its output")
 
 
@@ -189,6 +198,14 @@ def mask_of(node: Node) -> Node:
 def selector_of(node: Node) -> Any:
     """Return the selector of an edit, a gate or a weight."""
     return mask_of(node).args[1]
+
+
+def capture_of(node: Node) -> Capture:
+    """Return the statement of an emit node."""
+    assert is_op(node, emit)
+    found = node.args[3]
+    assert isinstance(found, Capture)
+    return found
 
 
 def edit_count(graph: Graph) -> int:

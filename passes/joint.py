@@ -22,10 +22,10 @@ from interv.passes.bounds import Bound, Note, Unsolvable, all_of, behind, dot, g
 from interv.passes.constants import unit_vector
 from interv.passes.dependent import circle, forced, needed
 from interv.passes.halfspaces import DEPENDENT, MANY, ORTHOGONAL, connected, sweep_rate
+from interv.passes.sweeps import SWEEPS
 
-# Sweeps at run time, and the factor by which they have to shrink an error: as far as float32 goes,
-# in three quarters of them, which leaves the rest for finding out which bounds are reached.
-SWEEPS = 512
+# The factor by which sweeps at run time have to shrink an error: as far as float32 goes, in three
+# quarters of them, which leaves the rest for finding out which bounds are reached.
 SLOWEST = 2.0 ** (-22 / (0.75 * SWEEPS))
 # Below this rest of a direction its bounds, divided by it, are too coarse in float32.
 _TOO_CLOSE = 1e-3

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from interv.passes.constants import Adapter, Affine, Constant, Rows, Vector, unit_vector
 from interv.passes.fused import probe, update
-from interv.passes.joint import SWEEPS
 from interv.passes.layers import Sites
 from interv.passes.select import select
+from interv.passes.sweeps import swept
 from interv.sites import Site
+from interv.spec import Capture
 
 Streams: TypeAlias = Mapping[Site, Tensor]
 
@@ -39,6 +40,11 @@ def write(streams: Streams, at: Site | Sites, h: Tensor) -> Streams:
     if isinstance(at, Site):
         return {**streams, at: h}
     return {**streams, **dict(zip(at.expand(), h, strict=True))}
+
+
+def emit(streams: Streams, at: Site | Sites, mask: Tensor, capture: Capture) -> Streams:
+    """Return the streams as they are; their rows where `mask` `[T]` is set go to a sink."""
+    return streams
 
 
 def direction(vector: Vector, at: Site | Sites) -> Tensor:
@@ -157,23 +163,13 @@ def joint(
 ) -> Tensor:
     """Return the stream nearest to `h` with `low <= h'·u <= high` for all, where `mask` is set.
 
-    `h' = h + Σ cⱼ·uⱼ`, each c in turn put to what its own bound asks for, until none moves by more
-    than rounding (Hildreth, A quadratic programming procedure, 1957), at most `SWEEPS` times.
+    `h' = h + Σ cⱼ·uⱼ`, with the coefficients of `interv.passes.sweeps`.
     """
     wide = _widen(h)
     bank = torch.stack([u.to(wide.dtype) for u in directions])  # [K, H]
     gram, p = bank @ bank.T, wide @ bank.T  # [K, K], [T, K]
     gram.fill_diagonal_(0.0)
-    c, largest = torch.zeros_like(p), torch.zeros_like(p[:, :1])
-    for sweep in range(SWEEPS):
-        before = c.clone()
-        for j, (low, high) in enumerate(zip(lows, highs, strict=True)):
-            at = p[:, j] + c @ gram[j]
-            c[:, j] = at.clamp(low, high) - at
-            if sweep == 0:
-                largest = torch.maximum(largest, at.abs()[:, None])
-        if ((c - before).abs() <= 2 * torch.finfo(p.dtype).eps * largest).all():
-            break
+    c = swept(p, gram, lows, highs, torch.ones_like(p, dtype=torch.bool))
     return _where(mask, wide + c @ bank, h)
 
 
@@ -289,6 +285,13 @@ _DECLARED = (
     ),
     # What a gate of that update weighs; it is computed there and costs nothing of its own.
     Op(probe, ("stream", "direction*", "mask*", "columns", "column"), "mask", "gⱼ"),
+    Op(
+        emit,
+        ("streams", "site", "mask", "capture"),
+        "streams",
+        "the streams, with rows of h at the site copied out",
+        elements=lambda H, K: 3 * H,
+    ),
     Op(
         write,
         ("streams", "site", "stream"),

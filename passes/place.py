@@ -6,8 +6,9 @@
 
 Needs: fused updates. Keeps: the order of columns; sites come in the order of the forward pass,
 bank rows and selector bits in the order of first use. Directions are rounded to float32 here,
-once. Refuses: more than 64 distinct selectors, more than 64 columns of a program at a site,
-more than 64 gates of a program that weigh edits of later sites.
+once. A capture is listed once for all of its sites, and takes the value that an update there has
+read already. Refuses: more than 64 distinct selectors, more than 64 captures, more than 64 columns
+of a program at a site, more than 64 gates of a program that weigh edits of later sites.
 """
 
 from __future__ import annotations
@@ -25,14 +26,25 @@ from interv.passes.columns import Form
 from interv.passes.constants import Constant, Map, Row, Vector, unit_vector
 from interv.passes.cost import Machine, cost_of
 from interv.passes.fused import probe
-from interv.passes.ir import Graph, Node, Origin, is_op, ops_of, origins, selector_of
-from interv.passes.ops import write
+from interv.passes.ir import (
+    Graph,
+    Node,
+    Origin,
+    capture_of,
+    is_op,
+    ops_of,
+    origins,
+    selector_of,
+)
+from interv.passes.ops import emit, write
 from interv.passes.plan import (
     GATES,
+    MAX_CAPTURES,
     MAX_COLUMNS,
     MAX_SELECTORS,
     MOST_GATES,
     Bank,
+    PlacedCapture,
     PlacedColumn,
     PlacedSite,
     Plan,
@@ -47,7 +59,9 @@ def place(
     model: ModelFacts,
     spare: Sequence[Vector] = (),
 ) -> Plan:
-    """Lay the programs out; raise E410, E411 and E416 for too many selectors, columns and gates.
+    """Lay the programs out.
+
+    Raises E410, E411, E416 and E420 for too many selectors, columns, gates and captures.
 
     The banks also hold the directions of `spare`, as they are and of length 1, for programs that
     come later.
@@ -58,6 +72,7 @@ def place(
         places = stores(graph)
         for site, node in updates(graph):
             tables.setdefault(site, _Table()).add(program, site, node, places, selectors)
+    captures = [one for item in graphs.items() for one in _captures(*item, selectors)]
     for site, table in tables.items():
         for vector in spare:
             if vector.fits(site.layer, model.hidden_size):
@@ -67,6 +82,7 @@ def place(
         [
             *_too_many_selectors(selectors),
             *_too_many_columns(tables),
+            *_too_many_captures(captures),
             *(error for item in graphs.items() for error in _too_many_gates(*item)),
         ]
     )
@@ -80,7 +96,24 @@ def place(
         selectors=tuple(selectors),
         conflicts=MappingProxyType(dict(conflicts)),
         cost=cost_of(sizes, model.hidden_size, Machine(), maps),
+        captures=tuple(captures),
     )
+
+
+def _captures(
+    program: str, graph: Graph, selectors: dict[Selector, tuple[Origin, ...]]
+) -> Iterator[PlacedCapture]:
+    """Yield the captures of a program, each with all of its sites, as they are listed."""
+    taken: dict[Origin, list[Node]] = {}
+    for node in ops_of(graph):
+        if is_op(node, emit):
+            taken.setdefault(origins(node)[0], []).append(node)
+    for origin, nodes in sorted(taken.items(), key=lambda item: item[0].order):
+        selector = selector_of(nodes[0].args[2])  # type: ignore[arg-type]
+        selectors.setdefault(selector, (origin,))
+        sites: Any = tuple(node.args[1] for node in nodes)
+        place = list(selectors).index(selector)
+        yield PlacedCapture(program, capture_of(nodes[0]), sites, place, origin)
 
 
 def updates(graph: Graph) -> Iterator[tuple[Site, Node]]:
@@ -200,6 +233,17 @@ def _too_many_selectors(selectors: Mapping[Selector, tuple[Origin, ...]]) -> lis
             helps=["put programs that are not used together into engines of their own"],
         )
     ]
+
+
+def _too_many_captures(captures: Sequence[PlacedCapture]) -> Iterator[IntervError]:
+    if len(captures) > MAX_CAPTURES:
+        yield IntervError(
+            "E420",
+            f"{len(captures)} captures are declared, {MAX_CAPTURES} are possible",
+            captures[MAX_CAPTURES].origin.span,
+            "one too many",
+            helps=["one capture may list several layers: at post_block[10..20]"],
+        )
 
 
 def _too_many_gates(program: str, graph: Graph) -> Iterator[IntervError]:

@@ -14,7 +14,7 @@ from interv.passes.constants import Map
 from interv.passes.cost import Cost
 from interv.passes.ir import Origin
 from interv.sites import Site
-from interv.spec import Conflict, Selector
+from interv.spec import Capture, Conflict, Selector
 
 Bank: TypeAlias = npt.NDArray[np.float32]
 
@@ -23,6 +23,8 @@ MAX_SELECTORS = 64
 MAX_COLUMNS = 64
 # Gates of an update's own columns are numbered below this, gates of earlier sites from here on.
 GATES = MAX_COLUMNS
+# Which captures want a token is a bit of an int64 a token too.
+MAX_CAPTURES = 64
 # The most gates that weigh edits of later sites, for each token.
 MOST_GATES = 64
 
@@ -66,6 +68,17 @@ class PlacedSite:
         return tuple(dict.fromkeys(o.where for column in columns for o in column.origins))
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedCapture:
+    """A capture statement of a program: the sites whose rows it takes, and for which tokens."""
+
+    program: str
+    capture: Capture
+    sites: tuple[Site, ...]  # in the order a forward pass reaches them
+    selector: int  # index into Plan.selectors
+    origin: Origin
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Everything that a bundle is made from, for one or more programs and one model."""
@@ -76,3 +89,11 @@ class Plan:
     selectors: tuple[Selector, ...]
     conflicts: Mapping[str, Conflict]  # of every program, those without a live edit included
     cost: Cost
+    captures: tuple[PlacedCapture, ...] = ()
+
+    @property
+    def spliced(self) -> tuple[Site, ...]:
+        """Return every site that something happens at, in the order a forward pass reaches them."""
+        taken = (site for one in self.captures for site in one.sites)
+        found = dict.fromkeys((*(placed.site for placed in self.sites), *taken))
+        return tuple(sorted(found, key=lambda site: site.order))

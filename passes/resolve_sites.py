@@ -4,7 +4,8 @@
     after   %0 = read(streams, post_block[28])         %4 = steer(%0, …)    write post_block[28]
             %6 = read(streams, post_block[29])         %8 = steer(%6, …)    %11 = cap(%8, …)   write
 
-A gate at another site reads the stream there, as the statements before its own left it.
+A gate at another site reads the stream there, as the statements before its own left it. A capture
+takes the stream before all edits of its site, or after them.
 
 Needs: a graph as `build` makes it. Keeps: the order of statements at a site; sites come in the
 order of the forward pass. Refuses: what the model does not have (`interv.passes.fit`), and gates
@@ -21,11 +22,12 @@ from torch import fx
 
 from interv.errors import raise_all
 from interv.passes.context import Context
-from interv.passes.fit import complaints, place_of
+from interv.passes.fit import complaints, misfits, place_of
 from interv.passes.ir import (
     Graph,
     Node,
     call,
+    capture_of,
     gate_of,
     is_op,
     mask_of,
@@ -34,20 +36,25 @@ from interv.passes.ir import (
     origins,
     tidy,
 )
-from interv.passes.ops import EDITS, OPS, gate, read, unit, write
+from interv.passes.ops import EDITS, OPS, emit, gate, read, unit, write
 from interv.passes.select import select
 from interv.sites import Site
 from interv.wording import layer_text
 
-# What happens at a site: edits, and gates of edits at later sites.
+# What happens at a site: captures, edits, and gates of edits at later sites.
 Items: TypeAlias = dict[Site, list[Node]]
 
 
 def resolve_sites(graph: Graph, ctx: Context) -> Graph:
     """Resolve every site; raise E208, E218, E229, E240 to E243 for what the model has not."""
     edits = [node for node in ops_of(graph) if is_op(node, *EDITS)]
-    raise_all([error for edit in edits for error in complaints(edit, ctx.model)])
+    emits = [node for node in ops_of(graph) if is_op(node, emit)]
+    errors = [error for edit in edits for error in complaints(edit, ctx.model)]
+    raise_all(errors + [error for node in emits for error in misfits(node, ctx.model)])
     items: Items = {}
+    for node in emits:
+        for site in place_of(node).expand():
+            items.setdefault(site, []).append(node)
     for edit in edits:
         at = place_of(edit)
         own = gate_of(edit)
@@ -84,7 +91,23 @@ class _Builder:
         return self
 
     def site(self, site: Site, items: Sequence[Node]) -> None:
-        """Append one site: its read, what happens there in listed order, its write."""
+        """Append one site: its captures, and between them its edits."""
+        taken = [item for item in items if is_op(item, emit)]
+        self.captures(site, [one for one in taken if not capture_of(one).after])
+        self.edits(site, [item for item in items if item not in taken])
+        self.captures(site, [one for one in taken if capture_of(one).after])
+
+    def captures(self, site: Site, items: Sequence[Node]) -> None:
+        """Append the captures of a site that are before its edits, or after them."""
+        for item in items:
+            where, capture = origins(item), capture_of(item)
+            args = (self.streams, site, self.mask(item.args[2]), capture)
+            self.streams = call(self.graph, emit, *args, origins=where)
+
+    def edits(self, site: Site, items: Sequence[Node]) -> None:
+        """Append a site's read, what happens there in listed order, and its write."""
+        if not items:
+            return
         every = merge_origins(*items)
         h = call(self.graph, read, self.streams, site, origins=every)
         for item in items:

@@ -11,6 +11,7 @@ from interv.passes.columns import Form, Kind
 from interv.passes.ir import Graph, Node, names, op_name, ops_of, origins
 from interv.passes.ops import OPS
 from interv.selectors import selector_text
+from interv.spec import Capture
 from interv.spec import Node as SpecNode
 from interv.wording import layer_text, number_text
 
@@ -41,6 +42,8 @@ def show_arg(arg: Any, named: Mapping[Node, str]) -> str:
         return named[arg]
     if isinstance(arg, float):
         return number_text(arg)
+    if isinstance(arg, Capture):
+        return f"to {arg.to}, {'after' if arg.after else 'before'} the edits"
     if isinstance(arg, SpecNode):
         return selector_text(arg)  # type: ignore[arg-type]
     if isinstance(arg, Form):

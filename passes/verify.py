@@ -12,13 +12,14 @@ from interv.passes.ir import Graph, Node, broken, op_name, ops_of, origins
 from interv.passes.layers import Sites
 from interv.passes.ops import EDITS, OPS
 from interv.sites import Site
+from interv.spec import Capture
 from interv.spec import Node as SpecNode
 
 _EDITS = frozenset(edit.__name__ for edit in EDITS)
-_KEPT = {"read", "select", "adapter", "linear_map", "gate", "write"} | _EDITS
+_KEPT = {"read", "select", "adapter", "linear_map", "gate", "emit", "write"} | _EDITS
 _AS_BUILT = (_KEPT | {"direction", "unit"}) - {"joint"}
 _FOLDED = _KEPT | {"constant", "combine"}
-_FUSED = frozenset({"read", "select", "constant", "update", "probe", "write"})
+_FUSED = frozenset({"read", "select", "constant", "update", "probe", "emit", "write"})
 
 # Columns that add no direction to what later ones read.
 _WRITES_NOTHING = (Kind.GATE, Kind.LINEAR)
@@ -42,6 +43,7 @@ _PLAIN: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
     {
         "site": lambda arg: isinstance(arg, (Site, Sites)),
         "selector": lambda arg: isinstance(arg, SpecNode),
+        "capture": lambda arg: isinstance(arg, Capture),
         "vector": lambda arg: isinstance(arg, Vector),
         "adapter": lambda arg: isinstance(arg, Adapter),
         "column": lambda arg: isinstance(arg, int),

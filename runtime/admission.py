@@ -14,8 +14,10 @@ from interv.dsl.expression import parse_expression
 from interv.errors import IntervError, each, raise_all
 from interv.inline import compile_inline, inline_text, is_inline
 from interv.runtime import compat
-from interv.runtime.choice import ASKED, REPORT, RESOLVED, Choice
+from interv.runtime.choice import ASKED, REPORT, RESOLVED, TAG, Choice
 from interv.runtime.config import InterventionConfig
+from interv.runtime.kv.asked import ASKED_KV, check_asked
+from interv.runtime.sampled import labelled
 from interv.runtime.terms import Composer
 from interv.runtime.together import inseparable, unmappable
 
@@ -53,11 +55,12 @@ class Admission:
         self._bundle = bundle = carried.bundle
         self._composer = Composer(bundle)
         self._default = Choice.default_of(bundle)
+        self._seed = compat.seed(config)
         self._expressions = _Remembered(_EXPRESSIONS)
         self._programs = _Remembered(_PROGRAMS)
 
-    def resolve(self, extra: Mapping[str, Any]) -> Choice:
-        """Return what a request gets that says `extra` in its `extra_args`.
+    def resolve(self, extra: Mapping[str, Any], request: str = "") -> Choice:
+        """Return what the client's `request` gets that says `extra` in its `extra_args`.
 
         Raises IntervError: E1xx and E205 to E212 for an expression that is wrong, E105, E405 to
         E407 and E418 for programs that cannot be had like this, E505 and E506 for values that
@@ -65,7 +68,8 @@ class Admission:
         """
         asked, wanted = extra.get(ASKED), _flag(extra.get(REPORT))
         choice = self._default if asked is None else self._choice(asked)
-        return replace(choice, report=wanted) if wanted else choice
+        choice = replace(choice, report=wanted) if wanted else choice
+        return labelled(choice, self._bundle, request, extra.get(TAG), self._seed)
 
     def _choice(self, asked: object) -> Choice:
         if not isinstance(asked, str | Mapping):
@@ -199,7 +203,9 @@ def _programs(bundle: Bundle) -> str:
 def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     """Resolve a request before it is queued; wraps `InputProcessor.process_inputs`."""
     params = kwargs.get("params", args[2] if len(args) > 2 else None)
-    choice = resolve_for(self, self.vllm_config, getattr(params, "extra_args", None) or {})
+    name = kwargs.get("request_id", args[0] if args else "")
+    extra = getattr(params, "extra_args", None) or {}
+    choice = resolve_for(self, self.vllm_config, extra, str(name), bool(kwargs.get("resumable")))
     if choice is not None and choice.key and kwargs.get("resumable"):
         error = IntervError(
             "E508",
@@ -208,6 +214,8 @@ def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
             helps=["send the whole prompt at once"],
         )
         raise compat.bad_request(str(error))
+    if choice is not None and choice.captures and not hasattr(params, "extra_args"):
+        raise compat.bad_request(str(_not_generating()))
     made = original(self, *args, **kwargs)
     if choice is not None and made.sampling_params is not None:
         extra = made.sampling_params.extra_args or {}
@@ -215,7 +223,13 @@ def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     return made
 
 
-def resolve_for(owner: Any, config: compat.VllmConfig, extra: Mapping[str, Any]) -> Choice | None:
+def resolve_for(
+    owner: Any,
+    config: compat.VllmConfig,
+    extra: Mapping[str, Any],
+    request: str = "",
+    resumable: bool = False,
+) -> Choice | None:
     """Return the choice of a request to an engine, None where the engine edits nothing.
 
     `owner` keeps what is remembered between requests. Raises what vLLM answers with HTTP 400.
@@ -225,13 +239,24 @@ def resolve_for(owner: Any, config: compat.VllmConfig, extra: Mapping[str, Any])
         if isinstance(carried, InterventionConfig):
             if not hasattr(owner, "interv"):
                 owner.interv = Admission(carried, config)
-            choice: Choice = owner.interv.resolve(extra)
+            check_asked(extra, carried.bundle.kv, resumable)
+            choice: Choice = owner.interv.resolve(extra, request)
             return choice
+        check_asked(extra, None)
         if extra.get(ASKED) is not None or _flag(extra.get(REPORT)):
             raise _not_armed(extra)
     except IntervError as error:
         raise compat.bad_request(_told(error)) from error
     return None
+
+
+def _not_generating() -> IntervError:
+    return IntervError(
+        "E561",
+        "a request that generates nothing is not captured",
+        notes=["its program captures, and its answer would say nothing of it"],
+        helps=["ask for 'off', or for a program that only edits"],
+    )
 
 
 def _told(error: IntervError) -> str:
@@ -258,7 +283,7 @@ async def check_model(original: Any, self: Any, request: Any) -> Any:
     """
     extra = getattr(request, "vllm_xargs", None) or {}
     client = getattr(self, "engine_client", None)
-    if client is not None and (ASKED in extra or REPORT in extra):
+    if client is not None and (ASKED in extra or REPORT in extra or ASKED_KV in extra):
         resolve_for(client.input_processor, client.vllm_config, extra)
         if getattr(request, "use_beam_search", False):
             raise compat.bad_request(str(_no_beams()))

@@ -6,26 +6,37 @@ runner has settled its order, and takes positions and ids from the tensors that 
 
 from __future__ import annotations
 
+import atexit
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from interv.runtime import compat
+from interv.runtime.capture import Captures, groups_of
 from interv.runtime.choice import Choice, choice_in
 from interv.runtime.config import InterventionConfig
-from interv.runtime.counters import counters_of
+from interv.runtime.counters import Counters, counters_of
+from interv.runtime.deliver import Deliveries
 from interv.runtime.engine import Engine, Step
 from interv.runtime.op import running
+from interv.sinks.results import engine_folder
 
 
 def after_init_device(original: Any, self: Any) -> None:
     """Attach to the worker once it has a device and a runner; wraps `init_device`."""
     original(self)
     carried = self.vllm_config.additional_config
-    if isinstance(carried, InterventionConfig) and carried.bundle.sites:
+    if not isinstance(carried, InterventionConfig):
+        return
+    if carried.bundle.spliced:
         attach(self.worker, carried)
+    if carried.bundle.kv is not None:
+        from interv.runtime.kv.worker import attach_kv
+
+        attach_kv(self.worker, carried.bundle.kv)
 
 
 def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
@@ -33,14 +44,11 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     runner, config = worker.model_runner, worker.vllm_config
     # Every rank of a tensor-parallel group edits the same rows: one of them counts for all.
     counters = counters_of(carried, config) if compat.is_first_of_tensor_parallel() else None
-    engine = Engine(
-        carried.bundle,
-        runner.device,
-        config.model_config.dtype,
-        _max_tokens(config),
-        carried.slots,
-        counters,
-    )
+    # Every worker is asked; one that captures nothing has nothing to do.
+    worker.interv_ended = worker.interv_mark = _nothing
+    shape = (runner.device, config.model_config.dtype, _max_tokens(config))
+    captures = _captures(worker, carried, counters, *shape) if counters else None
+    engine = Engine(carried.bundle, *shape, carried.slots, counters, captures)
     runner.interv = engine
     if compat.is_v2(runner):
         _hook_v2(runner, engine)
@@ -48,6 +56,40 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
         _hook_v1(runner, engine)
     _hook_warm_up(worker, engine)
     return engine
+
+
+def _nothing(*_: Any) -> int:
+    return 0
+
+
+def _captures(
+    worker: compat.Worker,
+    carried: InterventionConfig,
+    counters: Counters,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_tokens: int,
+) -> Captures | None:
+    """Open the sinks of a worker that captures."""
+    bundle = carried.bundle
+    if not bundle.captures:
+        return None
+    config = worker.vllm_config
+    groups = groups_of(bundle, compat.owned_layers(config, bundle.num_layers))
+    folder, name = engine_folder(carried.engine), compat.model_name(config)
+    rank = config.parallel_config.data_parallel_rank
+    deliveries = Deliveries(bundle, groups, folder, name, counters, rank)
+    worker.interv_mark = deliveries.mark
+    atexit.register(deliveries.close)
+
+    def shutdown(original: Any, *args: Any, **kwargs: Any) -> Any:
+        deliveries.close()
+        return original(*args, **kwargs)
+
+    _wrap(worker, "shutdown", shutdown)
+    captures = Captures(bundle, groups, device, dtype, max_tokens, deliveries)
+    worker.interv_ended = captures.end
+    return captures
 
 
 def _max_tokens(config: compat.VllmConfig) -> int:
@@ -73,7 +115,9 @@ def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
         engine.begin(_step_v1(runner, choices))
         try:
             with running(engine):
-                return original(*args, **kwargs)
+                result = original(*args, **kwargs)
+            engine.collect()
+            return result
         finally:
             engine.publish()
             engine.clear()
@@ -117,17 +161,18 @@ def _step_v1(runner: compat.Runner, choices: _Choices) -> Step:
         starts=runner.query_start_loc.np[: count + 1].copy(),
         prompt_length=batch.num_prompt_tokens[:count].astype(np.int32),
         choices=choices.of(runner.requests, batch.req_ids[:count]),
+        ids=list(batch.req_ids[:count]),
     )
 
 
 def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
-    rows: dict[int, Choice] = {}  # by the runner's own index of a request
+    rows: dict[int, tuple[Choice, str]] = {}  # and its id, by the runner's own index of it
 
     def add(original: Any, scheduler_output: Any) -> Any:
         result = original(scheduler_output)
         for new in scheduler_output.scheduled_new_reqs:
             index = runner.req_states.req_id_to_index[new.req_id]
-            rows[index] = choice_in(new.sampling_params, engine.default)
+            rows[index] = choice_in(new.sampling_params, engine.default), new.req_id
         return result
 
     def prepare(original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -140,6 +185,7 @@ def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
         engine.clear()
         with running(engine):
             result = original(*args, **kwargs)
+        engine.collect()
         engine.publish()
         return result
 
@@ -150,7 +196,7 @@ def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
     _wrap(runner, "capture_model", execute)
 
 
-def _step_v2(runner: compat.Runner, rows: Mapping[int, Choice], batch: Any) -> Step:
+def _step_v2(runner: compat.Runner, rows: Mapping[int, tuple[Choice, str]], batch: Any) -> Step:
     count = batch.num_reqs
     indices = batch.idx_mapping_np[:count]
     return Step(
@@ -158,7 +204,8 @@ def _step_v2(runner: compat.Runner, rows: Mapping[int, Choice], batch: Any) -> S
         token_id=batch.input_ids,
         starts=np.asarray(batch.query_start_loc_np[: count + 1], dtype=np.int32),
         prompt_length=runner.req_states.prompt_len.np[indices],
-        choices=[rows[index] for index in indices.tolist()],
+        choices=[rows[index][0] for index in indices.tolist()],
+        ids=[rows[index][1] for index in indices.tolist()],
     )
 
 
@@ -167,7 +214,7 @@ def _hook_warm_up(worker: compat.Worker, engine: Engine) -> None:
 
     def warm_up(original: Any, *args: Any, **kwargs: Any) -> Any:
         times = original(*args, **kwargs)
-        if len(engine.reached) < len(engine.bundle.sites):
+        if len(engine.reached) < len(engine.bundle.spliced):
             worker.model_runner._dummy_run(_PROBE_TOKENS)
         engine.verify(compat.owned_layers(worker.vllm_config, engine.bundle.num_layers))
         engine.counts.clear()

@@ -20,7 +20,7 @@ def init_backend(original: Any, self: Any, vllm_config: Any, *args: Any, **kwarg
     """Return the backend of a model's graph; wraps `CompilationConfig.init_backend`."""
     inner = original(self, vllm_config, *args, **kwargs)
     carried = vllm_config.additional_config
-    if not (isinstance(carried, InterventionConfig) and carried.bundle.sites):
+    if not (isinstance(carried, InterventionConfig) and carried.bundle.spliced):
         return inner
     encoder = kwargs.get("is_encoder") or (len(args) > 1 and args[1])
     if encoder or not compat.is_backbone():
@@ -48,14 +48,15 @@ def _splicing(
     def backend(graph_module: Any, inputs: Any) -> Any:
         splice_bundle(graph_module, bundle)
         if rounding is not None:
-            _absorb(graph_module, rounding)
+            _absorb(graph_module, bundle, rounding)
         return inner(graph_module, inputs)
 
     return backend
 
 
-def _absorb(graph_module: Any, rounding: Rounding) -> None:
-    joined = absorb_norm(graph_module.graph, UPDATE, UPDATE_NORM, rounding)
+def _absorb(graph_module: Any, bundle: Bundle, rounding: Rounding) -> None:
+    edited = {str(table.site) for table in bundle.sites}
+    joined = absorb_norm(graph_module.graph, UPDATE, UPDATE_NORM, rounding, edited)
     graph_module.graph.lint()
     graph_module.recompile()
     compat.log.info("%d updates joined the add-norm that follows them", len(joined.sites))
@@ -69,7 +70,7 @@ def splice_bundle(graph_module: Any, bundle: Bundle) -> FoundSites:
     Raises IntervError E521 where a block is there and the site is not.
     """
     found = find_sites(graph_module.graph, bundle.hidden_size, bundle.num_layers)
-    wanted = [table.site for table in bundle.sites if table.site.layer in found.layers]
+    wanted = [site for site in bundle.spliced if site.layer in found.layers]
     lost = [site for site in wanted if site not in found.points]
     if lost:
         raise unreached(bundle, lost, found)

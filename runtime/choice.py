@@ -15,9 +15,18 @@ from interv.errors import IntervError
 from interv.inline import Inline
 
 # What users write in `extra_args`, and where the resolved choice travels beside it.
-ASKED, REPORT = "intervention", "intervention_report"
+ASKED, REPORT, TAG = "intervention", "intervention_report", "intervention_tag"
 RESOLVED = "_interv"
 _KNOWN = "_interv_choice"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """How a request that is captured is known: the client's id and tag, and a name of our own."""
+
+    request: str
+    tag: str
+    handle: str  # no other request of any engine has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,10 @@ class Choice:
     terms: tuple[tuple[str, float], ...] = ()
     report: bool = False
     inline: Inline | None = None  # instead of terms: a program that the request brought along
+    # What is captured of the request, a bit for each of the bundle's captures, and what its rows
+    # and their result are called.
+    captures: int = 0
+    label: Label | None = None
     # Where the request's own rows are counted, and a number that no other request in that seat
     # has; both are given by the scheduler.
     seat: int = -1
@@ -48,7 +61,11 @@ class Choice:
         """Return the choice as it travels."""
         terms = [list(term) for term in self.terms]
         inline = None if self.inline is None else self.inline.plain()
-        return {"key": self.key, "terms": terms, "report": self.report, "inline": inline}
+        plain = {"key": self.key, "terms": terms, "report": self.report, "inline": inline}
+        if self.label is not None:
+            label = [self.label.request, self.label.tag, self.label.handle]
+            plain |= {"captures": self.captures, "label": label}
+        return plain
 
     @classmethod
     def brought(cls, inline: Inline) -> Choice:
@@ -74,7 +91,17 @@ def choice_in(params: Any, default: Choice) -> Choice:
     terms = tuple((str(name), float(m)) for name, m in plain["terms"])
     seat, ticket = plain.get("seat", (-1, 0))
     inline = None if plain["inline"] is None else Inline.of(plain["inline"])
-    return Choice(plain["key"], terms, plain["report"], inline, seat, ticket)
+    label = Label(*plain["label"]) if "label" in plain else None
+    return Choice(
+        key=plain["key"],
+        terms=terms,
+        report=plain["report"],
+        inline=inline,
+        captures=plain.get("captures", 0),
+        label=label,
+        seat=seat,
+        ticket=ticket,
+    )
 
 
 def choice_of(request: Any, default: Choice) -> Choice:

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from interv.errors import IntervError
@@ -118,6 +119,27 @@ def joint_collector_class() -> Any:
     return MultiProcessCollector
 
 
+def has_finished(request: Any) -> bool:
+    """Say whether a request that ended came to its end, and was not aborted."""
+    from vllm.v1.request import RequestStatus
+
+    return request.status not in (RequestStatus.FINISHED_ABORTED, RequestStatus.FINISHED_ERROR)
+
+
+def pipeline_stage() -> int:
+    """Return the number of this worker's pipeline stage."""
+    from vllm.distributed.parallel_state import get_pp_group
+
+    return int(get_pp_group().rank_in_group)
+
+
+def kv_cache_manager_class() -> Any:
+    """Return the class that looks up which blocks of a new request are cached."""
+    from vllm.v1.core.kv_cache_manager import KVCacheManager
+
+    return KVCacheManager
+
+
 def is_first_of_tensor_parallel() -> bool:
     """Say whether this worker speaks for its tensor-parallel group."""
     from vllm.distributed.parallel_state import get_tp_group
@@ -138,6 +160,16 @@ def encoder(config: VllmConfig) -> Callable[[str], Sequence[int]] | None:
         return ids
 
     return encode
+
+
+def seed(config: VllmConfig) -> int:
+    """Return the seed that the engine was started with, 0 where it was not."""
+    return int(config.model_config.seed or 0)
+
+
+def model_name(config: VllmConfig) -> str:
+    """Return the name of the model, without the folders that lead to it."""
+    return Path(str(config.model_config.model)).name
 
 
 def bad_request(message: str) -> Exception:
@@ -172,6 +204,23 @@ def trace_without_compiling(config: VllmConfig) -> None:
 
     config.compilation_config.mode = CompilationMode.DYNAMO_TRACE_ONCE
     config.compilation_config.backend = "eager"
+
+
+def replace_cpu_attention(path: str) -> None:
+    """Have layers that are made from now on use another class for attention on a CPU."""
+    from vllm.v1.attention import selector
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_backend
+
+    register_backend(AttentionBackendEnum.CPU_ATTN, path)
+    # An engine that was made before in this process has asked already.
+    selector._cached_get_attn_backend.cache_clear()
+
+
+def full_attention_kinds() -> tuple[type, ...]:
+    """Return the specs of caches that hold every token of a layer, and nothing else."""
+    from vllm.v1.kv_cache_interface import FullAttentionSpec
+
+    return (FullAttentionSpec,)
 
 
 def is_backbone() -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from interv.errors import IntervError, raise_all
 from interv.runtime import compat
+from interv.runtime.kv.refuse import refuse_config
 
 if TYPE_CHECKING:
     from interv.codegen.bundle import Bundle
@@ -43,6 +44,11 @@ class InterventionConfig:
     vectors: Mapping[str, Vector] = field(default_factory=dict)
     absorb_norm: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> str:
+        """Return the engine's own name, which its processes share and no other engine has."""
+        return Path(self.counters).name.removesuffix(".counts")
 
     def compute_hash(self) -> str:
         """Return the key of compiled graphs: their structure, and nothing that lives in buffers."""
@@ -125,11 +131,13 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
     A bundle that edits nothing is carried for its names only: the model runs as it always does.
     """
     bundle = compiled.bundle
-    if not bundle.programs:
+    if not bundle.programs and bundle.kv is None:
         raise _no_program()
-    if not bundle.sites:
-        compat.log.warning("interv: no program edits anything, so nothing is changed")
-    else:
+    if bundle.kv is not None:
+        refuse_config(config, bundle.kv)
+    if bundle.kv is None and not bundle.spliced:
+        compat.log.warning("interv: no program edits or captures anything, so nothing is changed")
+    if bundle.spliced:
         _refuse(config, bundle)
     carried = InterventionConfig(
         bundle,
@@ -141,7 +149,7 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
         dict(config.additional_config),
     )
     config.additional_config = carried
-    if bundle.sites and not compat.is_compiled(config):
+    if bundle.spliced and not compat.is_compiled(config):
         compat.trace_without_compiling(config)
 
 
@@ -161,7 +169,7 @@ def counters_path() -> str:
 def _no_program() -> IntervError:
     return IntervError(
         "E504",
-        "the documents have no program, so no request could be edited",
+        "the documents have no program and no KV policy, so nothing could be done",
         helps=["add one: program calm { … }"],
     )
 
@@ -172,6 +180,8 @@ def _refuse(config: compat.VllmConfig, bundle: Bundle) -> None:
         "sequence parallelism": getattr(compilation.pass_config, "enable_sp", False),
         "dual-batch overlap": getattr(parallel, "enable_dbo", False),
         "encoder-decoder models": config.model_config.is_encoder_decoder,
+        # A block that another engine has computed has no rows here.
+        "captures beside a KV connector": bool(bundle.captures and config.kv_transfer_config),
         # A later stage of the pipeline does not have the weights that an earlier one computed.
         "pipeline parallelism and gates at another site": (
             parallel.pipeline_parallel_size > 1 and any(map(bundle.stores, bundle.programs))

@@ -22,6 +22,9 @@ from interv.codegen.tables import SiteCounts
 SEATS = 64
 # Counts that are no rows: slots in use, and requests that wait for one.
 USED, HELD = 0, 1
+# Records of captured rows by what became of them, and the rows that reached their sink.
+RECORDS = {"ok": 2, "held": 3, "dropped": 4, "error": 5}
+ROWS = 6
 _HEAD = 8
 
 

@@ -30,6 +30,7 @@ from interv.errors import IntervError
 from interv.passes.find_sites import FoundSites
 from interv.passes.select import Tokens, select
 from interv.runtime.bits import Bits
+from interv.runtime.capture import Captures
 from interv.runtime.choice import Choice
 from interv.runtime.counters import USED, Counters, DeviceCounts
 from interv.runtime.slots import Slots
@@ -42,8 +43,8 @@ from interv.spec import Everything
 class Step:
     """What a runner knows of the tokens it is about to feed, in batch order.
 
-    `position` and `token_id` are what really reaches the model, on its device; `starts`,
-    `prompt_length` and `choices` are per request, on the host.
+    `position` and `token_id` are what really reaches the model, on its device; the rest is per
+    request, on the host.
     """
 
     position: torch.Tensor  # [T] int64, absolute
@@ -51,6 +52,7 @@ class Step:
     starts: npt.NDArray[np.int32]  # [R + 1], tokens of request r: starts[r] .. starts[r + 1]
     prompt_length: npt.NDArray[np.int32]  # [R], of the original prompt
     choices: Sequence[Choice]  # [R]
+    ids: Sequence[str] = ()  # [R], the engine's own
 
 
 class Engine:
@@ -64,7 +66,9 @@ class Engine:
         max_tokens: int,
         slots: int,
         counters: Counters | None = None,
+        captures: Captures | None = None,
     ) -> None:
+        self.captures = captures
         self.bundle = bundle
         self.device = device
         self.default = Choice.default_of(bundle)
@@ -112,9 +116,14 @@ class Engine:
         if hidden.ndim > 2:
             hidden = hidden.view(-1, hidden.shape[-1])
             residual = None if residual is None else residual.view(-1, residual.shape[-1])
+        if self.captures is not None:
+            self.captures.copy(site, False, hidden, residual)
         if site in self._maps:
             self._maps[site](hidden, residual)
-        self._updates[site](hidden, residual)
+        if site in self._updates:
+            self._updates[site](hidden, residual)
+        if self.captures is not None:
+            self.captures.copy(site, True, hidden, residual)
 
     def update_norm(
         self,
@@ -132,10 +141,14 @@ class Engine:
         self.reached.add(site)
         streams = (one.view(-1, one.shape[-1]) for one in (hidden, residual, normed, carried))
         own, other, *results = streams
+        if self.captures is not None:
+            self.captures.copy(site, False, own, other)
         if site in self._maps:
             own = own.clone()  # the op writes `normed` and `carried` only
             self._maps[site](own, other)
-        self._norms[site](own, other, norm.weight, norm.epsilon, norm.rounding, *results)
+        self._norms[site](own, other, norm, *results)
+        if self.captures is not None:
+            self.captures.copy(site, True, results[1], None)
 
     def begin(self, step: Step) -> None:
         """Write the slots and selector bits of a step's tokens; every other token has no edit.
@@ -152,7 +165,12 @@ class Engine:
         self._seat(step.choices, counts, tokens)
         self._filled = tokens
         used = int(np.bitwise_or.reduce(self._bits[slots[slots >= 0]]))
+        if self.captures is None:
+            self.tokens.mask[:tokens] = self._masks(step, counts, tokens, used)
+            return
+        used |= self.captures.selectors(step.choices)
         self.tokens.mask[:tokens] = self._masks(step, counts, tokens, used)
+        self.captures.begin(step, self.tokens.mask[:tokens])
 
     def _place(self, choices: Sequence[Choice]) -> npt.NDArray[np.int32]:
         """Give each request its slot `[R]`, and fill those that are new."""
@@ -226,6 +244,13 @@ class Engine:
             self.tokens.slot[: self._filled].fill_(-1)
             self.tokens.seat[: self._filled].fill_(-1)
             self._filled = 0
+            if self.captures is not None:
+                self.captures.clear()
+
+    def collect(self) -> None:
+        """Take what the forward pass captured."""
+        if self.captures is not None:
+            self.captures.collect()
 
     def publish(self) -> None:
         """Let other processes see the counts, after a step with a request that asked for them."""
@@ -234,7 +259,7 @@ class Engine:
 
     def verify(self, layers: range) -> None:
         """Raise IntervError E521 unless a forward pass reached every site of these layers."""
-        owned = [t.site for t in self.bundle.sites if t.site.layer in layers]
+        owned = [site for site in self.bundle.spliced if site.layer in layers]
         lost = [site for site in owned if str(site) not in self.reached]
         if lost:
             raise unreached(self.bundle, lost)

@@ -13,6 +13,8 @@ from copy import copy
 from typing import Any
 
 from interv.inline import spare_bits
+from interv.runtime import compat
+from interv.runtime.capture import Ended
 from interv.runtime.choice import RESOLVED, Choice, choice_of
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import HELD, SEATS, Counters, counters_of, report
@@ -21,7 +23,9 @@ from interv.runtime.counters import HELD, SEATS, Counters, counters_of, report
 class Gate:
     """What one scheduler lets run."""
 
-    def __init__(self, carried: InterventionConfig, counters: Counters) -> None:
+    def __init__(
+        self, carried: InterventionConfig, counters: Counters, pipeline_stages: int = 1
+    ) -> None:
         self._bundle, self._slots = carried.bundle, carried.slots
         self._default = Choice.default_of(carried.bundle)
         self._counters = counters
@@ -35,6 +39,9 @@ class Gate:
         self._free_seats = list(range(SEATS))
         self._seats: dict[str, int] = {}  # by request id
         self._tickets = itertools.count(1)
+        self._engine = carried.engine
+        self._stages = pipeline_stages
+        self._ended: list[Ended] = []  # captured requests that the workers do not know of yet
 
     def admits(self, scheduler: Any, request: Any) -> bool:
         """Say whether a waiting request may run in this step."""
@@ -95,13 +102,33 @@ class Gate:
         self._free_seats.append(seat)
         return report(self._counters.rows(seat), self._bundle)
 
+    def ends(self, request: Any) -> dict[str, Any] | None:
+        """Note that a request has ended; return where its captured rows will be.
+
+        None where nothing is captured of it.
+        """
+        choice = choice_of(request, self._default)
+        if choice.label is None:
+            return None
+        finished = compat.has_finished(request)
+        tokens, prompt = request.num_tokens, request.num_prompt_tokens
+        self._ended.append(Ended(request.request_id, tokens, prompt, finished))
+        return {"engine": self._engine, "handle": choice.label.handle, "stages": self._stages}
+
+    def take_ended(self) -> list[Ended]:
+        """Return the captured requests that have ended since the last call."""
+        ended, self._ended = self._ended, []
+        return ended
+
 
 def _gate(scheduler: Any) -> Gate | None:
     """Return the scheduler's gate, made on first use; None where nothing is edited."""
     gate: Gate | None = getattr(scheduler, "interv", None)
     carried = scheduler.vllm_config.additional_config
     if gate is None and isinstance(carried, InterventionConfig):
-        gate = scheduler.interv = Gate(carried, counters_of(carried, scheduler.vllm_config))
+        config = scheduler.vllm_config
+        stages = config.parallel_config.pipeline_parallel_size
+        gate = scheduler.interv = Gate(carried, counters_of(carried, config), stages)
     return gate
 
 
@@ -115,7 +142,20 @@ def free_request(original: Any, self: Any, request: Any, *args: Any, **kwargs: A
     """Put a finished request's report on its output; wraps `Scheduler._free_request`."""
     result = original(self, request, *args, **kwargs)
     gate = _gate(self)
-    rows = None if gate is None else gate.leave(request)
-    if rows is None:
+    if gate is None:
         return result
-    return ({**(result[0] or {}), "interv": rows}, *result[1:])
+    said = {"interv": gate.leave(request), "interv_captures": gate.ends(request)}
+    said = {name: one for name, one in said.items() if one is not None}
+    return ({**(result[0] or {}), **said}, *result[1:]) if said else result
+
+
+def post_step(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Tell the workers which captured requests have ended; wraps `EngineCore.post_step`."""
+    result = original(self, *args, **kwargs)
+    gate = getattr(self.scheduler, "interv", None)
+    ended = gate.take_ended() if gate is not None else []
+    if ended:
+        # Nobody comes soon whose records could be stored together with these.
+        idle = not self.scheduler.has_unfinished_requests()
+        self.model_executor.collective_rpc("interv_ended", args=(ended, idle))
+    return result

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import atexit
 import glob
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from interv.codegen.bundle import INLINE, Bundle
 from interv.runtime.config import InterventionConfig
-from interv.runtime.counters import HELD, USED, Counters
+from interv.runtime.counters import HELD, RECORDS, ROWS, USED, Counters
+from interv.runtime.kv.metrics import kv_metrics, tally_files
+from interv.sinks.results import engine_folder
 
 _NAME = "_interv_collector"
 
@@ -54,6 +57,24 @@ class Collector:
         }
         for name, (text, value) in said.items():
             yield GaugeMetricFamily(name, text, value=value)
+        if self._bundle.kv is not None:
+            yield from kv_metrics(self._path)
+        if self._bundle.captures:
+            yield from _captured(counters)
+
+
+def _captured(counters: list[Counters]) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily
+
+    text = "Records of captured rows by what became of them; one that was held counts again later."
+    records = CounterMetricFamily("interv_capture_records", text, labels=["status"])
+    for status, place in RECORDS.items():
+        records.add_metric([status], sum(int(one.head[place]) for one in counters))
+    yield records
+    rows = sum(int(one.head[ROWS]) for one in counters)
+    yield CounterMetricFamily(
+        "interv_captured_rows", "Rows of the residual stream that reached their sink.", value=rows
+    )
 
 
 def _open(path: str, bundle: Bundle) -> Iterator[Counters]:
@@ -62,13 +83,13 @@ def _open(path: str, bundle: Bundle) -> Iterator[Counters]:
 
 
 def expose(carried: InterventionConfig) -> None:
-    """Put an engine's counters on this process's metrics, and remove their files at its end."""
+    """Put an engine's counters on this process's metrics, and remove its files at the end."""
     from prometheus_client import REGISTRY
 
     collector = Collector(carried)
     # An engine made later in the same process takes the place of the one before.
     _register(REGISTRY, collector)
-    atexit.register(_remove, carried.counters)
+    atexit.register(_remove, carried)
 
 
 def _register(registry: Any, collector: Collector) -> None:
@@ -92,6 +113,8 @@ def add_to_joint(original: Any, self: Any, registry: Any, *args: Any, **kwargs: 
         _register(registry, collector)
 
 
-def _remove(path: str) -> None:
-    for found in glob.glob(f"{glob.escape(path)}.*"):
+def _remove(carried: InterventionConfig) -> None:
+    for found in (*glob.glob(f"{glob.escape(carried.counters)}.*"), *tally_files(carried.counters)):
         Path(found).unlink(missing_ok=True)
+    if carried.bundle.captures:
+        shutil.rmtree(engine_folder(carried.engine), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The `vllm.general_plugins` entry point: seven seams, each inert without `--intervention`.
+"""The `vllm.general_plugins` entry point: eight seams, each inert without `--intervention`.
 
 1. the command line and the engine's arguments (this file): compile documents, carry the bundle;
 2. the compiler of the model's graph (`backend.py`): splice;
@@ -6,7 +6,8 @@
 4. admission (`admission.py`): a request's expression is resolved or refused;
 5. the scheduler (`gate.py`): a request that finds no slot waits;
 6. the prefix cache (`prefix.py`): blocks that were edited have keys of their own;
-7. the metrics (`metrics.py`): the counts of edited rows.
+7. the metrics (`metrics.py`): the counts of edited rows;
+8. a KV policy (`kv/`): the scheduler's chunks and blocks, the worker's attention and cache.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from interv.runtime.config import (
     options_of,
 )
 from interv.runtime.metrics import add_to_joint, expose
+from interv.runtime.routes import build_app
 
 _DONE = "_interv_seam"
 _FROM_COMMAND_LINE = "_interv_from_command_line"
@@ -38,7 +40,9 @@ def register() -> None:
     """Install the seams in this process; calling it again changes nothing."""
     from interv.runtime.attach import after_init_device
     from interv.runtime.backend import init_backend
-    from interv.runtime.gate import free_request, handle_waiting
+    from interv.runtime.gate import free_request, handle_waiting, post_step
+    from interv.runtime.kv.schedule import local_hit, reserve_prefill_lookahead
+    from interv.runtime.limit import get_computed_blocks
     from interv.runtime.prefix import keys_of_block, preprocess_add_request
 
     arguments = compat.engine_args_class()
@@ -51,7 +55,12 @@ def register() -> None:
     scheduler = compat.scheduler_class()
     _wrap(scheduler, "_handle_blocked_waiting_request", handle_waiting)
     _wrap(scheduler, "_free_request", free_request)
-    _wrap(compat.engine_core_class(), "preprocess_add_request", preprocess_add_request)
+    _wrap(scheduler, "_reserve_prefill_lookahead", reserve_prefill_lookahead)
+    _wrap(scheduler, "_get_local_prefix_cache_hit", local_hit)
+    core = compat.engine_core_class()
+    _wrap(core, "preprocess_add_request", preprocess_add_request)
+    _wrap(core, "post_step", post_step)
+    _wrap(compat.kv_cache_manager_class(), "get_computed_blocks", get_computed_blocks)
     _wrap(compat.block_keys_module(), "_gen_prompt_embeds_extra_hash_keys", keys_of_block)
     _wrap(compat.joint_collector_class(), "__init__", add_to_joint)
 
@@ -154,6 +163,7 @@ def _guard_server() -> None:
     """Look at requests over HTTP before they are answered, in a process that has a server."""
     if compat.SERVER in sys.modules:
         _wrap(compat.serving_class(), "_check_model", check_model)
+        _wrap(sys.modules[compat.SERVER], "build_app", build_app)
 
 
 class _exit_on_error:

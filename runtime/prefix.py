@@ -24,6 +24,7 @@ from interv.passes.plan import GATES
 from interv.passes.select import Tokens, select
 from interv.runtime.choice import Choice, choice_of
 from interv.runtime.config import InterventionConfig
+from interv.runtime.limit import note_first
 from interv.runtime.terms import Composer
 from interv.spec import Selector
 
@@ -161,35 +162,41 @@ class _Edits:
 
     def _contents(self, bits: int) -> bytes:
         whole, some = hashlib.sha256(), False
-        kept: dict[int, str] = {}  # the gates of earlier sites that are open to this token
+        kept: dict[int, bytes] = {}  # what weighs edits of later sites, by its place
         for site, name in self._sites.items():
             columns = self._rows.columns[site, : self._rows.count[site]]
             on = ((columns["bit"] & bits) != 0) & ((columns["unless"] & bits) == 0)
-            active = np.flatnonzero(on).tolist()
-            if not active:
+            is_gate = columns["kind"] == Kind.GATE
+            edits = np.flatnonzero(on & ~is_gate).tolist()
+            for one in columns[is_gate & (columns["store"] >= 0)]:
+                kept[int(one["store"])] = self._weight(site, one, edits)
+            if not edits:
                 continue
-            some = some or bool((columns["kind"][on] != Kind.GATE).any())
-            gates = [(k, i) for k, i in enumerate(active) if columns[i]["kind"] == Kind.GATE]
-            kept |= {int(columns[i]["store"]): f"{name}.{k}" for k, i in gates}
+            some = True
             # By its name: places in the bundle are numbered over all that it edits.
-            whole.update(f"{name}:{len(active)};".encode())
-            for one in active:
-                whole.update(self._column(site, columns[one], active, kept))
+            whole.update(f"{name}:{len(edits)};".encode())
+            for one in columns[edits]:
+                gate = int(one["gate"])
+                own = self._weight(site, columns[gate], edits) if 0 <= gate < GATES else b""
+                weight = kept[gate - GATES] if gate >= GATES else own
+                whole.update(self._column(site, one, edits) + weight)
         return whole.digest() if some else b""
 
-    def _column(self, site: int, column: Any, active: list[int], kept: dict[int, str]) -> bytes:
-        """Return a column's content; what it names is numbered among the active ones."""
+    def _weight(self, site: int, gate: Any, edits: list[int]) -> bytes:
+        """Return what a weight follows from: where it is read, with what, and behind what."""
+        return self._sites[site].encode() + self._column(site, gate, edits)
+
+    def _column(self, site: int, column: Any, edits: list[int]) -> bytes:
+        """Return a column's content; what it sees is numbered among the edits of the token."""
         sees = int(column["sees"])
-        seen = bytes(sees >> i & 1 for i in active)
+        seen = bytes(sees >> i & 1 for i in edits)
         rows = (column["a"], column["b"])
         directions = [self._directions[site][row] if row >= 0 else b"-" for row in rows]
         scalars = [column[name] for name in ("alpha", "beta", "strength", "low", "high")]
         # Adding 0 makes one zero of the two, which a negative multiplier may have told apart.
         numbers = (np.array(scalars, "<f4") + np.float32(0)).tobytes()
-        gate = int(column["gate"])
-        weighed = "" if gate < 0 else kept[gate - GATES] if gate >= GATES else active.index(gate)
         full = self._maps[site][column["store"]] if linear(column) else ""
-        rest = f"{column['kind']},{column['block']},{weighed}{full};".encode()
+        rest = f"{column['kind']},{column['block']},{full};".encode()
         return b"".join([*directions, numbers, seen, rest])
 
 
@@ -224,6 +231,7 @@ def _knowing(hasher: Any, keys: PrefixKeys) -> Any:
         # this is called for every token that it generates.
         if not hasattr(request, "interv"):
             request.interv = keys.of(request)
+            note_first(request, keys.bundle, choice_of(request, keys.default))
         return hasher(request)
 
     return hash_blocks

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from interv.codegen.kernels.registry import SiteUpdate
 from interv.passes.rounding import Rounding
+
+if TYPE_CHECKING:
+    from interv.codegen.kernels.registry import SiteUpdate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,9 +27,7 @@ def update_norm(
     update: SiteUpdate,
     hidden: Tensor,  # [T, H]
     residual: Tensor,  # [T, H]
-    weight: Tensor | None,  # [H], None: all ones
-    epsilon: float,
-    rounding: Rounding,
+    norm: Norm,
 ) -> tuple[Tensor, Tensor]:
     """Return the norm of the edited stream and the new residual, both of hidden's dtype.
 
@@ -35,15 +36,13 @@ def update_norm(
     """
     edited = hidden.clone()
     update(edited, residual)
-    return add_norm(edited, residual, weight, epsilon, rounding)
+    return add_norm(edited, residual, norm)
 
 
 def add_norm(
     hidden: Tensor,  # [T, H]
     residual: Tensor,  # [T, H]
-    weight: Tensor | None,  # [H]
-    epsilon: float,
-    rounding: Rounding,
+    norm: Norm,
 ) -> tuple[Tensor, Tensor]:
     """Return RMSNorm(hidden + residual) * weight, and the sum; both of hidden's dtype.
 
@@ -54,11 +53,11 @@ def add_norm(
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     x = hidden.to(wide) + residual.to(wide)
     carried = x.to(dtype)
-    if rounding is Rounding.KERNEL:
+    if norm.rounding is Rounding.KERNEL:
         x = carried.to(wide)
-    x = x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + epsilon)
-    if weight is None:
+    x = x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + norm.epsilon)
+    if norm.weight is None:
         return x.to(dtype), carried
-    if rounding is Rounding.COMPILED:
-        return (x * weight).to(dtype), carried
-    return (x.to(weight.dtype) * weight).to(dtype), carried
+    if norm.rounding is Rounding.COMPILED:
+        return (x * norm.weight).to(dtype), carried
+    return (x.to(norm.weight.dtype) * norm.weight).to(dtype), carried

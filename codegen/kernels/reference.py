@@ -20,9 +20,10 @@ from torch import Tensor
 from interv.codegen.tables import FLOAT32, INT32, INT64, SiteCounts, SiteTensors, StepTensors
 from interv.passes.columns import Kind
 from interv.passes.plan import GATES
+from interv.passes.sweeps import SWEEPS, still
 
 # When the cyclic projections of a JOINT block end: at a step of this part of the largest reading.
-JOINT_STEP, JOINT_SWEEPS = 2.0**-22, 512
+JOINT_STEP = still(torch.float32)
 
 
 def update(
@@ -155,7 +156,7 @@ def _joint(work: _Work, rows: Tensor, j: int) -> None:
 def _project(work: _Work, rows: Tensor, size: Tensor, j: int) -> None:
     """Cap each column of a block in turn until none moves (Hildreth's cyclic projections)."""
     largest = torch.zeros_like(work.square[rows])
-    for sweep in range(JOINT_SWEEPS):
+    for sweep in range(SWEEPS):
         if rows.numel() == 0:
             return
         moved = torch.zeros_like(largest)

@@ -13,24 +13,15 @@ from typing import TypeAlias
 import torch
 
 from interv.codegen.kernels import reference
+from interv.codegen.kernels.norm import Norm, update_norm
 from interv.codegen.tables import SiteCounts, SiteTensors, StepTensors
-from interv.passes.rounding import Rounding
 
 # One site's update: hidden [T, H] written in place, residual [T, H] or None.
 SiteUpdate: TypeAlias = Callable[[torch.Tensor, torch.Tensor | None], None]
-# The same with the norm behind it: hidden, residual, weight, epsilon, rounding, and the two
-# results [T, H], which may be hidden and residual.
+# The same with the norm behind it: hidden, residual, norm, and the two results [T, H], which may be
+# hidden and residual.
 SiteUpdateNorm: TypeAlias = Callable[
-    [
-        torch.Tensor,
-        torch.Tensor,
-        torch.Tensor | None,
-        float,
-        Rounding,
-        torch.Tensor,
-        torch.Tensor,
-    ],
-    None,
+    [torch.Tensor, torch.Tensor, Norm, torch.Tensor, torch.Tensor], None
 ]
 # The last one is the stream's dtype.
 Factory: TypeAlias = Callable[[SiteTensors, StepTensors, SiteCounts, torch.dtype], SiteUpdate]
@@ -90,18 +81,15 @@ def norm_form(
         from interv.codegen.kernels.triton_norm import TritonUpdateNorm
 
         return TritonUpdateNorm(site, step, counts)
-    from interv.codegen.kernels.norm import update_norm
 
     def plain(
         hidden: torch.Tensor,
         residual: torch.Tensor,
-        weight: torch.Tensor | None,
-        epsilon: float,
-        rounding: Rounding,
+        norm: Norm,
         normed: torch.Tensor,
         carried: torch.Tensor,
     ) -> None:
-        results = update_norm(update, hidden, residual, weight, epsilon, rounding)
+        results = update_norm(update, hidden, residual, norm)
         for into, result in zip((normed, carried), results, strict=True):
             into.copy_(result)
 

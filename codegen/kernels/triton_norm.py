@@ -8,12 +8,12 @@ import torch
 import triton
 import triton.language as tl
 
+from interv.codegen.kernels.norm import Norm
 from interv.codegen.kernels.triton_columns import WIDTH, B, add, count, held, weigh
 from interv.codegen.kernels.triton_update import buffers, check_layout, shape
 from interv.codegen.tables import SiteCounts, SiteTensors, StepTensors
-from interv.passes.rounding import Rounding
 
-# The numbers of `interv.passes.absorb_norm.Rounding`.
+# The numbers of `interv.passes.rounding.Rounding`.
 COMPILED, KERNEL = tl.constexpr(1), tl.constexpr(2)
 
 
@@ -112,9 +112,7 @@ class TritonUpdateNorm:
         self,
         hidden: torch.Tensor,
         residual: torch.Tensor,
-        weight: torch.Tensor | None,
-        epsilon: float,
-        rounding: Rounding,
+        norm: Norm,
         normed: torch.Tensor,
         carried: torch.Tensor,
     ) -> None:
@@ -128,6 +126,7 @@ class TritonUpdateNorm:
         for one in (normed, carried):
             assert one.shape == hidden.shape
             assert one.stride(-1) == 1
+        weight = norm.weight
         assert weight is None or weight.is_contiguous()
         block = triton.next_power_of_2(hidden.shape[-1])
         _update_norm[(hidden.shape[-2],)](
@@ -137,9 +136,9 @@ class TritonUpdateNorm:
             carried,
             hidden if weight is None else weight,
             *(one.stride(-2) for one in (hidden, residual, normed, carried)),
-            epsilon,
+            norm.epsilon,
             *buffers(self.tensors, self.step, self.counts),
             WEIGHT=weight is not None,
-            ROUNDING=int(rounding),
+            ROUNDING=int(norm.rounding),
             **shape(self.tensors, block),
         )

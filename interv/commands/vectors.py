@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -21,6 +22,9 @@ app = typer.Typer(
     no_args_is_help=True, help="Look into vector files and adapters, and convert vectors."
 )
 BAR_WIDTH = 30
+MOST_SHOWN = 200  # characters of a fact
+MOST = 1e9  # of a score that is shown
+SCORES = {"accuracy": ".0%", "separation": ".2f"}
 
 Key = Annotated[str | None, typer.Option(help="Take this tensor alone.")]
 
@@ -83,11 +87,13 @@ def convert(
             raise IntervError("E230", f"'{source}' is an adapter; only directions are converted")
         vectors = read_vectors(source, key)
         bank = _kept(vectors, target, drop)
-        save_vectors(target, bank, vectors.hint)
+        save_vectors(target, bank, vectors.hint, vectors.facts)
     except IntervError as error:
         _fail(error)
     for note in vectors.notes:
         typer.echo(f"note: {note}", err=True)
+    if vectors.facts and target.suffix == ".pt":
+        typer.echo("left out: how the directions were made, which .pt has no place for", err=True)
     typer.echo(f"{target}: {_extent(read_vectors(target))}")
 
 
@@ -119,11 +125,36 @@ def _facts(vectors: Directions) -> list[tuple[str, str]]:
         facts.insert(2, ("model", vectors.hint))
     if vectors.source:
         facts.insert(2, ("source", vectors.source))
+    facts += [("made", f"{name}: {text}") for name, text in _made(vectors.facts)]
     if vectors.rounded:
         facts.append(("note", "values are rounded to float32"))
     if vectors.rows is not None:
         facts.append(("note", f"row i of one tensor [{vectors.rows}, H] is layer i"))
     return facts + [("note", note) for note in vectors.notes]
+
+
+def _made(facts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return what a file says of how it was made; scores are for the table."""
+    shown = {name: text for name, text in facts.items() if name not in ("scores", "tool")}
+    # A file's own words: no sign of them shall move the cursor, and none fill the screen.
+    return [(name, _tame(text)) for name, text in shown.items() if name.isidentifier()]
+
+
+def _tame(text: str) -> str:
+    cut = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+    return "".join(sign if sign.isprintable() else " " for sign in cut)
+
+
+def _scores(facts: Mapping[str, str]) -> dict[int, Mapping[str, object]]:
+    """Return the scores of each layer, where a file holds some that can be read."""
+    try:
+        listed = json.loads(facts.get("scores", "[]"))
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(listed, list):
+        return {}
+    scores = (one for one in listed if isinstance(one, dict))
+    return {one["layer"]: one for one in scores if isinstance(one.get("layer"), int)}
 
 
 def _extent(vectors: Directions) -> str:
@@ -133,21 +164,34 @@ def _extent(vectors: Directions) -> str:
 
 
 def _table(vectors: Directions, ascii_only: bool) -> Table:
-    """Return the norm of each direction, and a bar as long as it is beside the largest."""
+    """Return the norm of each direction, and a bar as long as it is beside the largest.
+
+    Where the file holds scores of its layers, they follow.
+    """
     from rich import box
     from rich.table import Table
 
+    scores = _scores(vectors.facts)
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("layer", justify="right")
     table.add_column("norm", justify="right")
     table.add_column("", style="cyan")
+    for name in SCORES if scores else ():
+        table.add_column(name, justify="right")
     bank = vectors.by_layer if vectors.single is None else {-1: vectors.single}
     norms = {i: float(np.linalg.norm(v.astype(np.float64))) for i, v in bank.items()}
     top = max(norms.values())
     for layer, norm in norms.items():
         bar = ("=" if ascii_only else "━") * max(1, round(BAR_WIDTH * norm / top))
-        table.add_row("*" if layer < 0 else str(layer), f"{norm:.4g}", bar)
+        own = scores.get(layer, {})
+        numbers = [_number(own.get(name), form) for name, form in SCORES.items() if scores]
+        table.add_row("*" if layer < 0 else str(layer), f"{norm:.4g}", bar, *numbers)
     return table
+
+
+def _number(value: object, form: str) -> str:
+    fits = isinstance(value, int | float) and abs(value) < MOST
+    return format(value, form) if fits else "–"
 
 
 def _adapter_facts(adapter: Adapter) -> list[tuple[str, str]]:

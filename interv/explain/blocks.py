@@ -8,19 +8,31 @@ from typing import Any
 
 from interv.passes.columns import Form, Kind
 from interv.passes.fused import probe, update
-from interv.passes.ir import Graph, Node, Origin, is_op, op_name, ops_of, origins
+from interv.passes.ir import (
+    Graph,
+    Node,
+    Origin,
+    capture_of,
+    is_op,
+    op_name,
+    ops_of,
+    origins,
+    selector_of,
+)
 from interv.passes.layers import Sites
 from interv.passes.ops import (
     OPS,
     adapter,
     constant,
     direction,
+    emit,
     gate,
     linear_map,
     read,
     write,
 )
 from interv.passes.show import form_text, show_arg
+from interv.selectors import selector_text
 from interv.sites import Site
 from interv.wording import layer_text
 
@@ -59,23 +71,49 @@ def blocks(graph: Graph) -> tuple[Block, ...]:
 
     Layers of one block print as `L`. Names start at `%0` in every block.
     """
-    groups: dict[tuple[object, ...], list[tuple[Node, Any]]] = {}
-    for end in ops_of(graph):
-        if is_op(end, write):
-            at: Any = end.args[1]
-            general = _lines(end, "L") if isinstance(at, Site) else (str(id(end)),)
-            key = (at.name if isinstance(at, Site) else at.ref.name, general)
-            groups.setdefault(key, []).append((end, at))
+    groups: dict[tuple[object, ...], list[tuple[tuple[Node, ...], Any]]] = {}
+    for ends, at in _ends(graph):
+        general = _site(ends, "L") if isinstance(at, Site) else (str(id(ends[0])),)
+        key = (at.name if isinstance(at, Site) else at.ref.name, general)
+        groups.setdefault(key, []).append((ends, at))
     return tuple(_block(members) for members in groups.values())
 
 
-def _block(members: list[tuple[Node, Any]]) -> Block:
-    end, at = members[0]
+def _ends(graph: Graph) -> list[tuple[tuple[Node, ...], Any]]:
+    """Return what each site hands on, captures and write, in order; unresolved ones apart."""
+    found: dict[object, list[Node]] = {}
+    for node in ops_of(graph):
+        if is_op(node, write, emit):
+            at = node.args[1]
+            found.setdefault(at if isinstance(at, Site) else node, []).append(node)
+    return [(tuple(nodes), nodes[0].args[1]) for nodes in found.values()]
+
+
+def _block(members: list[tuple[tuple[Node, ...], Any]]) -> Block:
+    ends, at = members[0]
     if isinstance(at, Sites):
-        return Block(str(at), _lines(end, "L"))
+        return Block(str(at), _site(ends, "L"))
     layers = [one.layer for _, one in members]
     layer = "L" if len(layers) > 1 else str(layers[0])
-    return Block(f"{at.name}[{layer_text(layers)}]", _lines(end, layer))
+    return Block(f"{at.name}[{layer_text(layers)}]", _site(ends, layer))
+
+
+def _site(ends: tuple[Node, ...], layer: str) -> tuple[Line, ...]:
+    """Return the lines of a site: captures before its edits, the edits, captures after them."""
+    lines: list[Line] = []
+    for end in ends:
+        lines += [_taken(end)] if is_op(end, emit) else _lines(end, layer)
+    return tuple(lines)
+
+
+def _taken(node: Node) -> Line:
+    said = capture_of(node)
+    parts = [f"capture to {said.to}", "after the edits" if said.after else "before the edits"]
+    parts += [f"where {selector_text(selector_of(node.args[2]))}"]  # type: ignore[arg-type]
+    parts += [f"rank {said.rank}"] if said.rank else []
+    parts += [f"of {said.sample:g} of the requests"] if said.sample else []
+    parts += ["until marked"] if said.keep == "marked" else []
+    return Line("", "rows      [n, H]", ", ".join(parts), _where(origins(node)))
 
 
 def _lines(end: Node, layer: str) -> tuple[Line, ...]:

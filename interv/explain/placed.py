@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from interv.compile import Compilation, CompiledProgram
 from interv.explain.measured import MeasuredReport, RowsMeasured, measured_report, rows_measured
+from interv.explain.taken import CaptureRow, capture_rows, rerun
 from interv.measurement import Measurement
 from interv.passes.columns import Kind
 from interv.passes.constants import Map
@@ -70,6 +71,7 @@ class PlanReport:
     structure: str
     contents: tuple[tuple[str, str], ...]
     measured: MeasuredReport | None = None
+    captures: tuple[CaptureRow, ...] = ()
 
 
 def plan_report(compilation: Compilation, measured: Measurement | None = None) -> PlanReport:
@@ -89,11 +91,19 @@ def plan_report(compilation: Compilation, measured: Measurement | None = None) -
         machine=cost.machine.name,
         # Every op there is reads tables in fixed buffers and synchronises with nothing.
         cuda_graph_safe=True,
-        prefix_cache=tuple(_prefix(one, compilation) for one in compilation.programs),
+        prefix_cache=tuple(
+            note for one in compilation.programs for note in _notes(one, compilation)
+        ),
         structure=compilation.bundle.structure,
         contents=tuple(sorted(compilation.bundle.contents.items())),
         measured=measured_report(compilation, measured) if measured else None,
+        captures=capture_rows(plan),
     )
+
+
+def _notes(program: CompiledProgram, compilation: Compilation) -> list[CacheNote]:
+    taken = rerun(program.name, compilation.plan)
+    return [_prefix(program, compilation), *(CacheNote(*one) for one in taken)]
 
 
 def _sites(

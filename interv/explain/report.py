@@ -111,6 +111,9 @@ def _place(name: str, plan: Plan) -> PassReport:
         f"{counted(len(mine), 'table')}, {counted(columns, 'column')}, {counted(used, 'direction')}"
     )
     text += f", {counted(len(maps), 'full linear map')}" if maps else ""
+    taken = [one for one in plan.captures if one.program == name]
+    points = counted(sum(len(one.sites) for one in taken), "site")
+    text += f", {counted(len(taken), 'capture')} at {points}" if taken else ""
     return PassReport("place", len(mine), len(mine), True, (Note(text),))
 
 

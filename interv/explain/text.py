@@ -61,6 +61,13 @@ def _document(document: DocumentReport) -> list[str]:
         rows = _aligned([row.cells for row in program.statements])
         for cells, row in zip(rows, program.statements, strict=True):
             out += margined(f"    {cells}", [row.where])
+    rows = _aligned([row.cells for row in document.sinks])
+    for cells, row in zip(rows, document.sinks, strict=True):
+        out += margined(f"  sink    {cells}", [row.where])
+    if document.kv is not None:
+        out += margined(f"  kv {document.kv.cells[0]}", [document.kv.where])
+        for line in document.kv_lines:
+            out += margined("    ", (), line)
     if document.conflict is not None:
         said = f"  conflict {document.conflict.cells[0]}, where programs of one request meet"
         out += margined(said, [document.conflict.where])
@@ -97,7 +104,7 @@ def _graph(program: ProgramReport) -> list[str]:
     for block in program.graph:
         out += block_lines(block)
     if not program.graph:
-        out.append("  no edit is left")
+        out.append("  nothing is left")
     return [*out, ""]
 
 
@@ -124,6 +131,9 @@ def _plan(plan: PlanReport) -> list[str]:
             out += margined(f"    {'map':<{len(head) - 4}}", (), _map(full))
         for one in row.measured:
             out += margined(f"    {'measured':<{len(head) - 4}}", (), _rows_measured(one))
+    for taken in plan.captures:
+        said = f"{taken.program}: rows of {taken.text}, {size(taken.row_bytes)} a token"
+        out += margined(f"  {taken.sites:<26} {taken.points:>3} × ", taken.where, said)
     out += [f"  m{bit}  {selector}" for bit, selector in enumerate(plan.selectors)]
     moved = f"{size(plan.stream_bytes)} of stream + {size(plan.bank_bytes)} of banks"
     moved += f" + {size(plan.map_bytes)} of maps" if plan.map_bytes else ""
@@ -189,9 +199,13 @@ def _kernels(plan: PlanReport) -> list[str]:
         for full in row.maps:
             said = f"before it {full.name}: a matmul with fp32 weights [H, H], and what adds it"
             out += margined(f"  {'':<26} ", (), said)
+    for taken in plan.captures:
+        launches = counted(taken.points, "launch")
+        said = f"interv.update copies rows of hidden + residual into a buffer: {launches}"
+        out += margined(f"  {taken.sites:<26} ", taken.where, said)
     if plan.sites:
         return [*out, f"  interv.update = {OPS[update.__name__].formula}", ""]
-    return [*out, "  none", ""]
+    return [*out, *([] if plan.captures else ["  none"]), ""]
 
 
 def _not_done(report: Report) -> list[str]:

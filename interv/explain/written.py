@@ -6,9 +6,22 @@ from dataclasses import dataclass
 
 from interv.compile import Compilation, UsedVector
 from interv.document import Document
-from interv.dsl.printer import gate_text
+from interv.dsl.printer import capture_texts, gate_text, sink_text
+from interv.kv.memory import bound_lines
+from interv.kv.settings import KvSettings, advice, settings_of
+from interv.model import KvFacts
 from interv.selectors import selector_text
-from interv.spec import Ablate, Apply, Cap, Everything, Replace, Statement, Steer, VectorDecl
+from interv.spec import (
+    Ablate,
+    Apply,
+    Cap,
+    Capture,
+    Everything,
+    Replace,
+    Statement,
+    Steer,
+    VectorDecl,
+)
 from interv.token_texts import texts, token_text
 from interv.wording import layer_text, number_text, place_text
 
@@ -39,8 +52,11 @@ class DocumentReport:
     vectors: tuple[Row, ...]
     tokens: tuple[Row, ...]  # the ids of its texts
     programs: tuple[ProgramRows, ...]
+    sinks: tuple[Row, ...]
     conflict: Row | None
     default: Row | None
+    kv: Row | None = None
+    kv_lines: tuple[str, ...] = ()  # its own options, and what it bounds
 
 
 def document_report(document: Document, compilation: Compilation | None = None) -> DocumentReport:
@@ -51,6 +67,8 @@ def document_report(document: Document, compilation: Compilation | None = None) 
         for used in (compilation.vectors if compilation else ())
         if used.document is document
     }
+    settings = settings_of(document)
+    model = compilation.model.kv if compilation else None
     return DocumentReport(
         name=document.name,
         vectors=tuple(
@@ -59,9 +77,27 @@ def document_report(document: Document, compilation: Compilation | None = None) 
         ),
         tokens=_tokens(document, compilation),
         programs=tuple(_program(document, i) for i in range(len(spec.programs))),
+        sinks=tuple(
+            Row((one.name, sink_text(one)), document.where("sinks", i))
+            for i, one in enumerate(spec.sinks)
+        ),
         conflict=Row((spec.conflict,), document.where("conflict")) if spec.conflict else None,
         default=Row((spec.default,), document.where("default")) if spec.default else None,
+        kv=Row((_kv_text(settings),), document.where("kv")) if settings else None,
+        kv_lines=_kv_lines(settings, model) if settings else (),
     )
+
+
+def _kv_text(settings: KvSettings) -> str:
+    text = f"{settings.policy}  budget {settings.budget}, buffer {settings.buffer}"
+    return f"{text}, window {settings.window}, {settings.scope.replace('_', ' ')}"
+
+
+def _kv_lines(settings: KvSettings, model: KvFacts | None) -> tuple[str, ...]:
+    own = ", ".join(f"{name} {value}" for name, value in settings.own)
+    asked = () if settings.default else ("for requests that ask for it, and no others",)
+    lines = (*([own] if own else []), *asked)
+    return (*lines, *bound_lines(settings, model), *advice(settings))
 
 
 def _tokens(document: Document, compilation: Compilation | None) -> tuple[Row, ...]:
@@ -112,8 +148,8 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
             cells = (statement.vector, where, _bounds(statement) + _strength(statement.strength))
         case Ablate():
             cells = (statement.vector, where, _strength(statement.strength).strip())
-        case _:
-            cells = ("", where, "")
+        case Capture():
+            return (statement.op, "", where, *capture_texts(statement))
     when = getattr(statement, "when", Everything())
     tokens = [] if isinstance(when, Everything) else [f"when {selector_text(when)}"]
     gate = getattr(statement, "gate", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -39,6 +39,7 @@ class Directions:
     notes: tuple[str, ...] = ()
     source: str = ""  # the tool that wrote the file, where it shows
     rounded: bool = False  # the file holds digits that float32 does not
+    facts: Mapping[str, str] = field(default_factory=dict)  # how it was made, as the file says
 
     @property
     def layers(self) -> tuple[int, ...] | None:
@@ -74,6 +75,7 @@ def make_directions(
     notes: tuple[str, ...] = (),
     source: str = "",
     rounded: bool = False,
+    facts: Mapping[str, str] | None = None,
 ) -> Directions:
     """Freeze checked directions: normalise where asked, sort by layer, take the digest."""
     if isinstance(found, np.ndarray):
@@ -97,6 +99,7 @@ def make_directions(
         notes=notes,
         source=source,
         rounded=rounded,
+        facts=MappingProxyType(dict(facts or {})),
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from interv.vectors.raw import BadFile, Contents, Raw
+from interv.vectors.raw import FACTS, BadFile, Contents, Raw, facts_of
 
 PREFIX = "direction."
 LAYER = re.compile(r"direction\.(0|[1-9][0-9]{0,5})")
@@ -87,17 +87,28 @@ def read(path: Path) -> Contents:
     hint = str(fields.get(f"{ARCHITECTURE}.model_hint", ""))
     notes = _notes(cursor, fields, tensors, found)
     source = _source(cursor, fields)
-    return Contents("gguf", tensors, dict(sorted(found.items())), hint, notes, source)
+    layers, facts = dict(sorted(found.items())), facts_of(fields)
+    return Contents("gguf", tensors, layers, hint, notes, source, facts)
 
 
-def write(path: Path, directions: Mapping[int, npt.NDArray[np.float32]], hint: str) -> None:
-    """Write `direction.N` tensors, F32 [H], as llama.cpp and repeng read them; N >= 1."""
+def write(
+    path: Path,
+    directions: Mapping[int, npt.NDArray[np.float32]],
+    hint: str,
+    facts: Mapping[str, str],
+) -> None:
+    """Write `direction.N` tensors, F32 [H], as llama.cpp and repeng read them; N >= 1.
+
+    `facts` are texts under names of our own, which other readers do not look at.
+    """
     import gguf
 
     assert 0 not in directions
     writer = gguf.GGUFWriter(path, ARCHITECTURE)
     writer.add_string(f"{ARCHITECTURE}.model_hint", hint)
     writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(directions))
+    for name in sorted(facts):
+        writer.add_string(FACTS + name, facts[name])
     for layer in sorted(directions):
         writer.add_tensor(f"direction.{layer}", np.array(directions[layer], dtype=np.float32))
     try:
@@ -182,6 +193,8 @@ def _source(cursor: _Cursor, fields: Mapping[str, object]) -> str:
     """Say which tool wrote a control vector, as far as its metadata tells them apart."""
     if fields.get("general.architecture") != ARCHITECTURE:
         return ""
+    if isinstance(tool := fields.get(f"{FACTS}tool"), str):
+        return tool
     if isinstance(method := fields.get(f"{ARCHITECTURE}.method"), str):
         return f"EasySteer, method '{method}'"
     if cursor.kinds.get(f"{ARCHITECTURE}.layer_count") == INT32:

@@ -65,6 +65,7 @@ def _load(decl: VectorDecl, root: Path) -> Directions:
         notes=contents.notes,
         source=contents.source,
         rounded=any(rounds(contents.tensors[name]) for name in names),
+        facts=contents.facts,
     )
 
 

@@ -26,6 +26,8 @@ NUMPY_TYPES = {
 }
 # Those with more digits than float32.
 WIDE_TYPES = ("F64", "I64", "I32")
+# Before the names of facts among other metadata of a file.
+FACTS = "interv."
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -48,8 +50,18 @@ class Contents:
     hint: str = ""  # the model these directions are for, where the file says so
     notes: tuple[str, ...] = ()
     source: str = ""  # the tool that wrote it, where the file shows it
+    facts: Mapping[str, str] = field(default_factory=dict)  # how it was made, by whoever made it
     # The layer of each tensor where the file gives every direction a layer of its own.
     own_layers: Mapping[str, int] = field(default_factory=dict)
+
+
+def facts_of(metadata: Mapping[str, object]) -> dict[str, str]:
+    """Return what a file's metadata says under our own prefix, in the order of the names."""
+    return {
+        key.removeprefix(FACTS): text
+        for key, text in sorted(metadata.items())
+        if key.startswith(FACTS) and isinstance(text, str)
+    }
 
 
 class BadFile(Exception):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from interv.vectors.raw import BadFile, Contents, Raw
+from interv.vectors.raw import FACTS, BadFile, Contents, Raw, facts_of
 
 LAYER = re.compile(r"layer\.(0|[1-9][0-9]{0,5})")
 
@@ -26,7 +26,7 @@ def read(path: Path) -> Contents:
         # It checks sizes, offsets and overlaps against the file before anything is allocated.
         with safe_open(path, framework="np") as file:
             names = list(file.keys())
-            hint = (file.metadata() or {}).get("model_hint", "")
+            metadata = file.metadata() or {}
     except SafetensorError as error:
         raise BadFile(str(error)) from error
     data = np.memmap(path, dtype=np.uint8, mode="r")
@@ -34,15 +34,42 @@ def read(path: Path) -> Contents:
     header = json.loads(data[8 : 8 + size].tobytes())
     tensors = {name: _raw(header[name], data[8 + size :]) for name in sorted(names)}
     found = {int(m[1]): name for name in tensors if (m := LAYER.fullmatch(name))}
-    return Contents("safetensors", tensors, dict(sorted(found.items())), hint)
+    hint, facts = metadata.get("model_hint", ""), facts_of(metadata)
+    return Contents(
+        "safetensors",
+        tensors,
+        dict(sorted(found.items())),
+        hint,
+        source=facts.get("tool", ""),
+        facts=facts,
+    )
 
 
-def write(path: Path, tensors: Mapping[str, npt.NDArray[np.floating]], hint: str) -> None:
-    """Write arrays under their names; `hint` names the model they are for."""
+def write(
+    path: Path,
+    tensors: Mapping[str, npt.NDArray[np.floating]],
+    hint: str,
+    facts: Mapping[str, str],
+) -> None:
+    """Write arrays under their names; `hint` names the model they are for, `facts` how."""
     from safetensors.numpy import save
 
+    metadata = {"model_hint": hint} if hint else {}
+    metadata |= {FACTS + name: text for name, text in facts.items()}
     # Not `save_file`, whose files nobody but their owner may read.
-    path.write_bytes(save(dict(tensors), metadata={"model_hint": hint} if hint else None))
+    path.write_bytes(_ordered(save(dict(tensors), metadata=metadata or None)))
+
+
+def _ordered(data: bytes) -> bytes:
+    """Sort a file's metadata, which the library writes in any order: same input, same bytes."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    if len(metadata := header.get("__metadata__", {})) < 2:
+        return data
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def _raw(entry: Mapping[str, object], body: npt.NDArray[np.uint8]) -> Raw:

@@ -16,14 +16,20 @@ from interv.vectors.directions import Directions, Vector
 WRITABLE = (".gguf", ".pt", ".safetensors")
 
 
-def save_vectors(path: Path, vectors: Directions | Mapping[int, Vector], hint: str = "") -> None:
+def save_vectors(
+    path: Path,
+    vectors: Directions | Mapping[int, Vector],
+    hint: str = "",
+    facts: Mapping[str, str] | None = None,
+) -> None:
     """Write a bank, or one direction for all layers, to `path`; an older file is replaced.
 
     Safetensors holds both, as `layer.N` or as `direction`, and `.pt` as a dict by layer or as a
     bare tensor, in the arrays' own float type. GGUF holds banks in float32, without layer 0.
-    `hint` names the model. The file appears whole or not at all. Raises E221 for a suffix that
-    cannot be written, E230 for what the format cannot hold and E232 where the folder does not
-    take the file.
+    `hint` names the model, `facts` say how the directions were made: both default to what loaded
+    directions say, and `.pt` holds no facts. The file appears whole or not at all. Raises E221 for
+    a suffix that cannot be written, E230 for what the format cannot hold and E232 where the folder
+    does not take the file.
     """
     if path.suffix not in WRITABLE:
         raise IntervError(
@@ -36,16 +42,17 @@ def save_vectors(path: Path, vectors: Directions | Mapping[int, Vector], hint: s
     bank = vectors.by_layer if isinstance(vectors, Directions) else vectors
     if isinstance(vectors, Directions):
         hint = hint or vectors.hint
+        facts = vectors.facts if facts is None else facts
     if path.suffix == ".gguf":
         _check_gguf(path, bank, single)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if path.suffix == ".gguf":
-            gguf_file.write(part, bank, hint)
+            gguf_file.write(part, bank, hint, facts or {})
         elif path.suffix == ".pt":
             pt_file.write(part, bank if single is None else single, hint)
         else:
-            safetensors_file.write(part, _named(bank, single), hint)
+            safetensors_file.write(part, _named(bank, single), hint, facts or {})
         os.replace(part, path)
     except OSError as error:
         reason = error.strerror or str(error)

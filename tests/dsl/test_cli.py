@@ -81,18 +81,15 @@ def test_check_looks_at_vector_files_and_at_what_is_not_built(tmp_path: Path) ->
     path.write_text(
         'interv 1\nvector v = "gone.gguf"\nvector w = "w.pt"\n'
         "program p { steer w at post_block[1] gate v capture at post_block[2] to s }\n"
-        "sink s = memory()\n"
+        "sink s = memory()\nconflict joint\n"
     )
     (tmp_path / "w.pt").write_bytes(b"never read")
     result = run("check", path)
     assert result.exit_code == 1
     codes = [line for line in result.stderr.splitlines() if line.startswith("error[")]
     assert codes[0].startswith("error[E220]: vector 'v': ")
-    assert codes[1:] == [
-        "error[E290]: capture is not supported yet",
-        "error[E290]: sink is not supported yet",
-    ]
-    assert result.stderr.endswith("3 errors in 1 file\n")
+    assert codes[1:] == ["error[E290]: conflict joint of several programs is not supported yet"]
+    assert result.stderr.endswith("2 errors in 1 file\n")
 
 
 def test_check_reads_standard_input() -> None:

@@ -42,6 +42,7 @@ class Ask:
     leaves: int | None = None
     report: bool = False
     sampling: dict[str, Any] = field(default_factory=dict)
+    kv: str | None = None  # what the request says of its cache; None says nothing
     salt: str | None = None  # requests of another one share no cached prefix
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.engine.answer import Answer, Ask, Seen
 from tests.engine.watch import Watch
+from tests.kv.accounts import Accounts, Audit
 
 FLAVOURS = {
     "inductor": {},
@@ -79,6 +80,7 @@ class Child:
         self.llm = LLM(model, **options)
         self._watch = Watch(self._core().scheduler)
         self._count = 0
+        self._last: list[Any] = []
 
     def generate(self, prompts: list[list[int]], tokens: int, program: str | None) -> list[Answer]:
         """Return greedy completions of `LLM.generate` with logprobs of prompt and answer."""
@@ -100,6 +102,9 @@ class Child:
 
     def ask(self, asks: list[Ask]) -> list[list[Answer]]:
         """Return the samples of each request; an aborted one has none."""
+        return [_samples(one) for one in self._outputs(asks)]
+
+    def _outputs(self, asks: list[Ask]) -> list[Any]:
         self._watch.reset()
         engine, last = self.llm.llm_engine, max(ask.arrives for ask in asks)
         names, done, step = {}, {}, 0
@@ -113,7 +118,39 @@ class Child:
             for output in engine.step():
                 done[output.request_id] = output
             step += 1
-        return [_samples(done.get(names[index])) for index in range(len(asks))]
+        return [done.get(names[index]) for index in range(len(asks))]
+
+    def capture(self, asks: list[Ask]) -> list[list[tuple[Answer, Any]]]:
+        """Return the samples of each request with the rows that were captured of them."""
+        return [
+            list(zip(_samples(one), _records(one), strict=True)) if one is not None else []
+            for one in self._outputs(asks)
+        ]
+
+    def capture_results(self, asks: list[Ask]) -> list[Any]:
+        """Return what became of the rows of each request, nothing of one without a capture."""
+        self._last = self._outputs(asks)
+        return self.last_results()
+
+    def last_results(self) -> list[Any]:
+        """Return what has become by now of the rows of the requests last asked for."""
+        import interv
+
+        known = [(one.kv_transfer_params or {}).get("interv_captures") for one in self._last]
+        pairs = zip(self._last, known, strict=True)
+        return [interv.capture_results(one) if where else () for one, where in pairs]
+
+    def mark_last(self) -> list[Any]:
+        """Mark the requests last asked for, and say how many records each had, or what is wrong."""
+        import interv
+
+        found: list[Any] = []
+        for one in self._last:
+            try:
+                found.append(interv.mark(self.llm, one.request_id))
+            except interv.IntervError as error:
+                found.append(str(error))
+        return found
 
     def empty_cache(self) -> None:
         """Forget all cached prefixes."""
@@ -122,6 +159,14 @@ class Child:
     def seen(self) -> Seen:
         """Return what the scheduler did during the last `ask`."""
         return self._watch.seen
+
+    def account(self, limit: int) -> None:
+        """Audit the scheduler's blocks from now on; requests are cut at `limit` tokens."""
+        self._accounts = Accounts(self._core().scheduler, limit)
+
+    def audited(self) -> Audit:
+        """Return what the audit has found."""
+        return self._accounts.found()
 
     def chunk(self, tokens: int) -> None:
         """Let no forward pass take more than so many tokens of one prompt; 0 for no limit."""
@@ -167,6 +212,8 @@ class Child:
         said = {} if ask.program is None else {"intervention": ask.program}
         if ask.report:
             said["intervention_report"] = True
+        if ask.kv is not None:
+            said["intervention_kv"] = ask.kv
         greedy = {"temperature": 0, "logprobs": _TOP, "prompt_logprobs": 0, "ignore_eos": True}
         params = SamplingParams(
             **greedy | ask.sampling,
@@ -194,6 +241,24 @@ def _samples(output: Any) -> list[Answer]:
         return []
     told = (output.kv_transfer_params or {}).get("interv")
     return [_answer(output, one, told) for one in output.outputs]
+
+
+def _records(output: Any) -> list[Any]:
+    """Return the captured rows of each sample, by place and by the capture's number."""
+    import interv
+
+    if "interv_captures" not in (output.kv_transfer_params or {}):
+        return [{} for _ in output.outputs]
+    found: list[dict[Any, Any]] = [{} for _ in output.outputs]
+    count: list[int] = [0 for _ in output.outputs]
+    for record in interv.captured(output):
+        number, count[record.sample] = count[record.sample], count[record.sample] + 1
+        for part in record.parts:
+            key = (part.site, part.layer, part.after, number)
+            fed = (output.prompt_token_ids + list(output.outputs[record.sample].token_ids))[:-1]
+            assert part.token_id.tolist() == [fed[i] for i in part.position.tolist()]
+            found[record.sample][key] = (part.position.numpy(), part.rows.numpy())
+    return found
 
 
 def _answer(output: Any, sample: Any, told: Any = None) -> Answer:

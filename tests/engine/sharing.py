@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 
 from interv.load import load_document, load_text
 from interv.selectors import holds
-from interv.spec import Ablate, Cap, Program, Steer
+from interv.spec import Ablate, Cap, Program, SiteRef, Steer
 from tests.engine.answer import Ask
 from tests.engine.models import LAYERS
+from tests.engine.oracle import Place
 
 BLOCK = 32  # vLLM's CPU backend has no smaller ones
 
@@ -62,18 +63,25 @@ class Sharing:
 
     def _done(self, fed: Fed, position: int) -> list[Any]:
         """Return what is done to a token and seen by a later attention, site by site."""
-        found: list[Any] = []
+        found: dict[Place, list[Any]] = {}
         for program, multiplier in self._terms(fed.ask):
             for one in program.statements:
                 assert isinstance(one, Steer | Cap | Ablate)
-                layer = one.at.layers[0]
-                assert isinstance(layer, int)
-                layer %= LAYERS
-                seen = one.at.name == "pre_attn" or layer < LAYERS - 1
+                site, layer = _place(one.at)
                 token = fed.tokens[position]
+                seen = site == "pre_attn" or layer < LAYERS - 1
                 if seen and holds(one.when, position, len(fed.ask.prompt), token):
-                    found.append(((layer, one.at.name), self._content(one, multiplier)))
-        return sorted(found, key=lambda edit: edit[0])
+                    done = (*self._content(one, multiplier), *self._weight(one, found))
+                    found.setdefault((site, layer), []).append(done)
+        return sorted(found.items())
+
+    def _weight(self, one: Steer | Cap | Ablate, found: dict[Place, list[Any]]) -> tuple[Any, ...]:
+        """Return what the weight of an edit follows from: the gate, and what was done before it."""
+        if one.gate is None:
+            return ()
+        place = _place(one.at if one.gate.site is None else one.gate.site)
+        numbers = (one.gate.sharpness, one.gate.threshold)
+        return ("gate", place, tuple(found.get(place, ())), self._bytes[one.gate.vector], *numbers)
 
     def _content(self, one: Steer | Cap | Ablate, multiplier: float) -> tuple[Any, ...]:
         direction = self._bytes[one.vector]
@@ -92,3 +100,9 @@ class Sharing:
         terms = [term.split("*") for term in asked.split(" + ")]
         each = [(self._programs[name], float(m[0]) if m else 1.0) for name, *m in terms]
         return [(program, multiplier) for program, multiplier in each if multiplier]
+
+
+def _place(at: SiteRef) -> Place:
+    (layer,) = at.layers
+    assert isinstance(layer, int)
+    return at.name, layer % LAYERS

@@ -32,17 +32,38 @@ program all {
 }
 program ids   { steer w at post_attn[0] when token(70) }
 program end   { steer v at post_block[-1] scale 2 }
+program gated {
+  steer v at post_block[1] scale 0.5 when prompt[40:46] gate w at pre_attn[1] sharpness 0.5
+  cap   w at post_block[2] in [-0.2, 0.2] when prompt[40:46] gate v sharpness 0.5
+}
 program same  { steer again at post_block[0] scale 0.5 when prompt[40:46] }
 program twice { steer v at post_block[0] when prompt[40:46] }
+program front { steer v at pre_attn[1] scale 0.5 when prompt[40:46] }
+program renamed {
+  cap   w     at post_block[2] in [-0.2, 0.2] when prompt[40:46] gate again sharpness 0.5
+  steer again at post_block[1] scale 0.5 when prompt[40:46] gate w at pre_attn[1] sharpness 0.5
+}
+program keen {
+  steer v at post_block[1] scale 0.5 when prompt[40:46] gate w at pre_attn[1] sharpness 0.6
+  cap   w at post_block[2] in [-0.2, 0.2] when prompt[40:46] gate v sharpness 0.5
+}
+program bare {
+  steer v at post_block[1] scale 0.5 when prompt[40:46]
+  cap   w at post_block[2] in [-0.2, 0.2] when prompt[40:46]
+}
+program late {
+  steer v at post_block[0] scale 0.5 when prompt[40:46]
+  steer w at post_block[-1] when prompt[40:46] gate v at post_block[0]
+}
 """
 INLINE = "interv 1\nprogram mine { steer v at post_block[0] scale 0.5 when prompt[40:46] }"
-PROGRAMS = ("off", "gen", "last", "early", "mid", "all", "ids", "end")
+PROGRAMS = ("off", "gen", "last", "early", "mid", "all", "ids", "end", "gated")
 # Prompts that begin alike for 100, 64 and 40 tokens; token 70 stands at position 65.
 BASE = tuple(5 + i for i in range(100))
 OTHER = tuple(300 + i for i in range(60))
 MANY = (BASE, BASE[:64], BASE[:40] + OTHER)
 PROMPTS = {
-    "traced": (BASE, BASE[:40] + OTHER),
+    "traced": MANY,
     "inductor": MANY,
     "B": (BASE[:70], BASE[:50] + OTHER[:20]),
 }
@@ -160,6 +181,15 @@ def test_content_decides(rig: Rig) -> None:
         ("mid + end", "mid"): whole,
         ("mid + last", "mid"): 3 * BLOCK,
         ("early + mid", "early"): BLOCK,
+        # What a gate weighs with, reads, and whether what it weighs is seen.
+        ("gated", "renamed"): whole,
+        ("gated", "keen"): BLOCK,
+        ("gated", "bare"): BLOCK,
+        ("gated*2", "gated"): BLOCK,
+        ("gated*0", "off"): whole,
+        ("gated + mid", "mid + gated"): whole,
+        ("gated + front", "front + gated"): BLOCK,
+        ("late", "mid"): whole,
     }
     cases = [([ask(BASE, a)], ask(BASE, b)) for a, b in shared]
     assert rig.check(cases, "the same content and other content") == list(shared.values())
@@ -186,6 +216,7 @@ def test_a_second_turn(rig: Rig) -> None:
         "all": (0, 0, 96),
         "ids": (64, 64, 0),
         "end": (96, 64, 0),
+        "gated": (32, 32, 0),
     }
 
 

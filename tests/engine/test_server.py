@@ -22,8 +22,10 @@ import torch
 from safetensors.numpy import save_file
 
 import interv
+from interv.captures import load_captures
 from tests.engine.oracle import Oracle
 from tests.engine.programs import Directions, edit
+from tests.tolerances import SMOLLM2_ROWS
 
 pytestmark = pytest.mark.engine
 
@@ -45,6 +47,12 @@ program mixed {
   cap    w at post_block[15] in [-0.02, 0.05]
 }
 program late { steer v at post_block[15] scale 0.5 when generated }
+sink rows = memory()
+sink acts = filesystem("acts/")
+program probe {
+  capture at post_block[15] tokens prompt to rows
+  capture at post_block[15] tokens prompt[-1] to acts keep marked
+}
 default mixed
 """
 INLINE = "interv 1  program mine { steer v at post_block[15] scale -1 when not prompt[0] }"
@@ -214,6 +222,53 @@ def test_metrics_count_the_rows_that_were_edited(server: str) -> None:
     assert after["interv_slots"] == 256
     assert after["interv_slots_used"] >= 1
     assert after["interv_requests_held"] == 0
+
+
+def call(url: str, method: str = "GET") -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method)) as reply:
+        data: bytes = reply.read()
+    return data
+
+
+def test_captured_rows_over_http(server: str, model_path: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    answer = ask(server, intervention="probe", intervention_tag="night")
+    where = answer["kv_transfer_params"]["interv_captures"]
+    place = f"{server}/v1/captures/{where['handle']}"
+    in_memory, held = json.loads(call(f"{place}?wait_s=30"))["results"]
+    assert (in_memory["status"], held["status"]) == ("ok", "held")
+    # In the file as in shared memory, which this process can read too.
+    (record,) = interv.captured(answer)
+    file = tmp_path / "rows.safetensors"
+    file.write_bytes(call(f"{place}/rows/0"))
+    ((written, rows),) = ((one, load_captures(tmp_path).rows) for one in record.parts)
+    assert torch.equal(rows, written.rows)
+    assert (record.tag, record.program, record.ended) == ("night", "probe", "finished")
+    ids = AutoTokenizer.from_pretrained(model_path)(PROMPT)["input_ids"]
+    seen: list[torch.Tensor] = []
+    keep = {("post_block", 15): lambda h: seen.append(h[0]) or h}
+    Oracle(model_path).follow(ids, [0], keep)
+    assert written.token_id.tolist() == ids
+    assert (written.rows - seen[0]).abs().max() < SMOLLM2_ROWS
+    assert json.loads(call(f"{place}/mark", "POST")) == {"handle": where["handle"], "marked": 1}
+    assert json.loads(call(place, "DELETE"))["forgotten"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "said"),
+    [
+        ("0123456789abcdef", "GET", "error[E563]: the captured rows of '0123456789abcdef'"),
+        ("0123456789abcdef/mark", "POST", "error[E566]: no rows of request '0123456789abcdef'"),
+        ("..%2Fetc", "GET", "Not Found"),
+        ("a_b", "GET", "error[E562]: 'a_b' is not the handle of a captured request"),
+    ],
+)
+def test_an_unknown_handle_is_http_404(server: str, path: str, method: str, said: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        call(f"{server}/v1/captures/{path}", method)
+    assert refusal.value.code == 404
+    assert said in refusal.value.read().decode()
 
 
 def refused(model: Path, *documents: Path) -> str:

@@ -27,8 +27,9 @@ def assembled(
     constants: Mapping[str, Any],
     capability: int,
     warps: int,
+    buffers: tuple[str, ...] = BUFFERS,
 ) -> tuple[int, int]:
-    """Compile a kernel whose other arguments are `types`, then BUFFERS.
+    """Compile a kernel whose arguments are `types`, then `buffers`, then the constants.
 
     Returns registers a thread and bytes spilled, as ptxas says.
     """
@@ -37,7 +38,7 @@ def assembled(
     from triton.backends.nvidia.compiler import get_ptxas
     from triton.compiler import ASTSource
 
-    named = (*types, *BUFFERS, *["constexpr"] * len(constants))
+    named = (*types, *buffers, *["constexpr"] * len(constants))
     signature = dict(zip(kernel.arg_names, named, strict=True))
     # What a launch finds out by itself for any model of a usual width.
     even = [

@@ -16,7 +16,8 @@ _WIDE = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "name", ["test_update.py", "test_kinds.py", "test_update_norm.py", "test_bundle.py"]
+    "name",
+    ["test_update.py", "test_kinds.py", "test_update_norm.py", "test_bundle.py", "test_rows.py"],
 )
 def test_the_interpreted_kernel_is_the_reference(name: str) -> None:
     # Triton reads the variable when it is imported, so the interpreter has a process of its own.
@@ -72,3 +73,23 @@ def test_the_kernel_compiles_without_spills(
     assert registers <= REGISTERS
     # A wider row than this does not fit into the registers of 16 warps twice.
     assert spilled == 0 or hidden_size > 8192
+
+
+@pytest.mark.parametrize("capability", TARGETS)
+@pytest.mark.parametrize(
+    ("hidden_size", "dtype", "residual"),
+    [(576, "fp32", None), (4096, "bf16", "bf16"), (16384, "bf16", "fp32")],
+)
+def test_the_row_copy_compiles_without_spills(
+    capability: int, hidden_size: int, dtype: str, residual: str | None
+) -> None:
+    import triton
+
+    from interv.codegen.kernels.triton_rows import MOST_BLOCK, _copy
+
+    block = min(MOST_BLOCK, triton.next_power_of_2(hidden_size))
+    constants = {"PAIR": residual is not None, "BLOCK_H": block}
+    types = (f"*{dtype}", f"*{residual or dtype}", "i32", "i32", "*i32", f"*{dtype}", "i32")
+    registers, spilled = assembled(_copy, types, constants, capability, 4, ())
+    assert registers <= REGISTERS
+    assert spilled == 0

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from interv.codegen.bundle import Column
-from interv.codegen.kernels.norm import add_norm, update_norm
-from interv.codegen.kernels.registry import FORMS, runnable
+from interv.codegen.kernels.norm import Norm, add_norm
+from interv.codegen.kernels.registry import FORMS, norm_form, runnable
 from interv.passes.rounding import Rounding
 from tests.kernels.cases import SPARE_COLUMNS, Batch, batch, bits, no_counts, rounding, truth
 from tests.kernels.cases import unit_bank as bank_of
@@ -45,21 +45,12 @@ def output(one: Batch) -> tuple[Tensor, Tensor]:
     return store, store[:, : one.hidden.shape[1]]
 
 
-def run(
-    one: Batch, form: str, weight: Tensor | None, how: Rounding, into: tuple[Tensor, Tensor]
-) -> None:
+def run(one: Batch, form: str, norm: Norm, into: tuple[Tensor, Tensor]) -> None:
     """Write what a form gives to `into`: the norm and the new residual."""
     assert one.residual is not None
-    if form == "triton":
-        from interv.codegen.kernels.triton_norm import TritonUpdateNorm
-
-        fused = TritonUpdateNorm(one.tensors, one.step, one.counts)
-        fused(one.hidden, one.residual, weight, EPSILON, how, *into)
-        return
     update = FORMS[form](one.tensors, one.step, one.counts, one.hidden.dtype)
-    given = update_norm(update, one.hidden, one.residual, weight, EPSILON, how)
-    for target, value in zip(into, given, strict=True):
-        target.copy_(value)
+    fused = norm_form(form, update, one.tensors, one.step, one.counts)
+    fused(one.hidden, one.residual, norm, *into)
 
 
 def near(got: Tensor, expected: Tensor, allowed: Tensor) -> None:
@@ -95,9 +86,9 @@ def test_equals_the_update_and_then_the_norm(
     assert one.residual is not None
     wide = None if weight is None else weight.double()
     carried = one.residual[:n].double()
-    normed, total = add_norm(expected.hidden, carried, wide, EPSILON, how)
+    normed, total = add_norm(expected.hidden, carried, Norm(wide, EPSILON, how))
     whole, (store, out), (other, kept) = bits(one.store), output(one), output(one)
-    run(one, form, weight, how, (out, kept))
+    run(one, form, Norm(weight, EPSILON, how), (out, kept))
     unit = rounding(form, dtype)
     # The edit is rounded, then the sum.
     allowed = (
@@ -128,12 +119,12 @@ def test_joining_the_two_changes_no_bit_of_the_stream(
     dtype: torch.dtype, how: Rounding, form: str
 ) -> None:
     one, apart = (made_batch(100, 12, dtype, dtype, seed=3) for _ in range(2))
-    weight = weights(100, dtype)
+    norm = Norm(weights(100, dtype), EPSILON, how)
     (_, out), (_, kept) = output(one), output(one)
-    run(one, form, weight, how, (out, kept))
+    run(one, form, norm, (out, kept))
     apart.run(form)
     assert apart.residual is not None
-    normed, total = add_norm(apart.hidden, apart.residual, weight, EPSILON, how)
+    normed, total = add_norm(apart.hidden, apart.residual, norm)
     n = one.tokens
     assert torch.equal(bits(kept[:n]), bits(total[:n]))
     unit = rounding(form, dtype)
@@ -145,11 +136,11 @@ def test_joining_the_two_changes_no_bit_of_the_stream(
 @forms
 def test_writes_over_what_it_read(form: str) -> None:
     one, apart = (made_batch(100, 9, torch.float16, torch.float16, seed=1) for _ in range(2))
-    weight = weights(100, torch.float16)
+    norm = Norm(weights(100, torch.float16), EPSILON, Rounding.KERNEL)
     (_, out), (_, kept) = output(one), output(one)
-    run(apart, form, weight, Rounding.KERNEL, (out, kept))
+    run(apart, form, norm, (out, kept))
     assert one.residual is not None
-    run(one, form, weight, Rounding.KERNEL, (one.hidden, one.residual))
+    run(one, form, norm, (one.hidden, one.residual))
     n = one.tokens
     assert torch.equal(bits(one.hidden[:n]), bits(out[:n]))
     assert torch.equal(bits(one.residual[:n]), bits(kept[:n]))
@@ -161,11 +152,11 @@ def test_a_token_without_an_edit_gets_the_plain_norm(form: str) -> None:
     one = batch(100, 4, [columns], bank_of(2, 100), torch.float16, torch.float16)
     one.slot[:4] = torch.tensor([-1, 0, 0, 0])
     one.mask[:4] = torch.tensor([-1, 0, ~(1 << 5), 1 << 5])
-    weight = weights(100, torch.float16)
+    norm = Norm(weights(100, torch.float16), EPSILON, Rounding.TORCH)
     assert one.residual is not None
-    normed, total = add_norm(one.hidden, one.residual, weight, EPSILON, Rounding.TORCH)
+    normed, total = add_norm(one.hidden, one.residual, norm)
     (_, out), (_, kept) = output(one), output(one)
-    run(one, form, weight, Rounding.TORCH, (out, kept))
+    run(one, form, norm, (out, kept))
     assert torch.equal(bits(kept[:3]), bits(total[:3]))
     unit = rounding(form, torch.float16)
     near(out[:3], normed[:3].double(), 2 * unit * normed[:3].double().abs() + 1e-30)
@@ -177,11 +168,11 @@ def test_a_token_without_an_edit_gets_the_plain_norm(form: str) -> None:
     "form", [form for form in runnable(torch.device("cpu")) if form != "torch"]
 )
 def test_a_wrong_layout_is_refused(form: str) -> None:
-    one = made_batch(100, 4, torch.float32, torch.float32)
+    one, plain = made_batch(100, 4, torch.float32, torch.float32), Norm(None, 1.0, Rounding.TORCH)
     assert one.residual is not None
     turned = replace(one, hidden=torch.zeros(100, 7).T, counts=no_counts())
     with pytest.raises(AssertionError):
-        run(turned, form, None, Rounding.TORCH, (one.hidden.clone(), one.residual.clone()))
+        run(turned, form, plain, (one.hidden.clone(), one.residual.clone()))
     short = replace(one, residual=one.residual[:5])
     with pytest.raises(AssertionError):
-        run(short, form, None, Rounding.TORCH, (one.hidden.clone(), one.residual.clone()))
+        run(short, form, plain, (one.hidden.clone(), one.residual.clone()))

@@ -16,8 +16,13 @@ from tests.repo.files import PACKAGES, PROJECT, ROOT, STAGES, name_of, python_fi
 # as a user writes it, and takes the two public names of the package itself.
 KNOWS_VLLM = {
     "runtime/compat.py": None,
+    # Classes that derive from vLLM's own, which its registries ask for.
+    "runtime/kv/attention.py": None,
+    "runtime/kv/manager.py": None,
+    "runtime/kv/spec.py": None,
     "interv/generate.py": {"vllm"},
     "interv/measure.py": {"vllm"},
+    "interv/extract/forward.py": {"vllm"},
 }
 
 

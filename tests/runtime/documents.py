@@ -51,7 +51,7 @@ def carried(
 def config(additional: object = None) -> SimpleNamespace:
     """Make what is read of a vLLM configuration; no tokenizer, as `--skip-tokenizer-init` says."""
     return SimpleNamespace(
-        model_config=SimpleNamespace(skip_tokenizer_init=True),
+        model_config=SimpleNamespace(skip_tokenizer_init=True, seed=0),
         additional_config=additional,
         parallel_config=SimpleNamespace(data_parallel_rank=0),
     )

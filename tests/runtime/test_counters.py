@@ -229,9 +229,9 @@ def test_only_files_of_the_engine_are_removed(tmp_path: Path) -> None:
     others = [tmp_path / name for name in ("counts[1]", "counts1.0", "counts")]
     for path in others:
         path.touch()
-    metrics._remove(carried.counters)
+    metrics._remove(carried)
     assert sorted(tmp_path.iterdir()) == sorted(others)
-    metrics._remove(carried.counters)
+    metrics._remove(carried)
 
 
 def test_engines_count_in_different_files() -> None:

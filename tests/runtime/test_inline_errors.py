@@ -155,20 +155,26 @@ error[E240]: 'small' has no layer 2000000000: it has 4 blocks
   |
   = layers here: 0..3, or -4..-1 from the end""",
     ),
-    "E290": (
-        program("capture at post_block[1] to acts") + "sink acts = memory()\n",
+    "E215 files": (
+        'adapter warm = "warm"\nsink acts = memory()\n'.join(
+            ["interv 1\n", program("capture at post_block[1] to acts").removeprefix("interv 1\n")]
+        ),
         """\
-error[E290]: capture is not supported yet
- --> <request>:3:3
+error[E215]: a request may not declare adapter 'warm'
+ --> <request>:2:1
   |
-3 |   capture at post_block[1] to acts
-  |   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ not supported
+2 | adapter warm = "warm"
+  | ^^^^^^^^^^^^^^^^^^^^^ reads a file
+  |
+  = declare it in a document that the engine is started with
 
-error[E290]: sink is not supported yet
- --> <request>:5:1
+error[E215]: a request may not declare sink 'acts'
+ --> <request>:3:1
   |
-5 | sink acts = memory()
-  | ^^^^^^^^^^^^^^^^^^^^ not supported""",
+3 | sink acts = memory()
+  | ^^^^^^^^^^^^^^^^^^^^ writes files
+  |
+  = declare it in a document that the engine is started with""",
     ),
     "E409": (
         program("replace v by w at post_block[1]"),

@@ -1,15 +1,8 @@
-"""Hashes of blocks against what the statements of a request's programs do to every token.
-
-The oracle reads statements and never a column: for each token, the edits that apply to it and
-that some later attention sees, in order, with the bytes of their directions, their scalars, and
-which of the others they read. Two requests share a block exactly if these lists and the tokens
-are the same up to its end.
-"""
+"""Hashes of blocks against what the statements of a request's programs do to every token."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +10,13 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from interv.compile import compile_documents
-from interv.document import Document
-from interv.runtime.config import InterventionConfig
-from interv.selectors import holds, satisfiable
-from interv.sites import SITES
+from interv.selectors import satisfiable
 from interv.spec import (
     Ablate,
     And,
     Cap,
-    Conflict,
     Everything,
+    Gate,
     InPhase,
     Not,
     Or,
@@ -35,18 +24,15 @@ from interv.spec import (
     Selector,
     SiteRef,
     Slice,
-    Spec,
     Statement,
     Steer,
     Token,
-    VectorDecl,
 )
-from tests.passes.small import MODEL, L, layers_of, vectors
 from tests.passes.small import selectors as nested
+from tests.runtime.meaning import VECTORS, Asked, World, edits_of, shared_by_meaning
 from tests.runtime.prefixes import BLOCK, Core, keyed_hashing, shared
 
-NAMES, VECTORS = "pqr", ("v", "w", "same", "one")
-DECLARED = tuple(VectorDecl(name=name, path=f"{name}.safetensors") for name in VECTORS)
+NAMES = "pqr"
 # Few different values, so that requests that do the same are drawn often.
 SCALES, STRENGTHS, BOUNDS = (1.0, 2.0, -1.0, 0.0), (1.0, 0.5, 0.0), ((-1.0, 1.0), (0.0, 0.0))
 MULTIPLIERS = (1.0, 2.0, 0.5, 0.0)
@@ -57,93 +43,6 @@ MULTIPLIERS_OF_ADDS = (*MULTIPLIERS, -1.0)
 def _hashing() -> Iterator[None]:
     with keyed_hashing():
         yield
-
-
-@dataclass(frozen=True)
-class World:
-    """The programs of one engine, and what happens where two of a request meet."""
-
-    programs: tuple[Program, ...]
-    conflict: Conflict
-
-    def core(self, folder: Path) -> Core:
-        spec = Spec(vectors=DECLARED, programs=self.programs, conflict=self.conflict)
-        return Core(InterventionConfig(compile_documents([Document(spec, folder)], MODEL).bundle))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request's terms, and its tokens."""
-
-    terms: tuple[tuple[str, float], ...]
-    prompt: tuple[int, ...]
-    generated: tuple[int, ...]
-
-    @property
-    def text(self) -> str:
-        return " + ".join(f"{name}*{m!r}" for name, m in self.terms) or "off"
-
-    @property
-    def tokens(self) -> tuple[int, ...]:
-        return (*self.prompt, *self.generated)
-
-
-def content(statement: Statement, multiplier: float, layer: int) -> tuple[Any, ...] | None:
-    """Return what an edit does at a layer, None where it does nothing."""
-    assert isinstance(statement, Steer | Cap | Ablate)
-    direction = vectors()[statement.vector].at(layer).tobytes()
-    if isinstance(statement, Steer):
-        scale = statement.scale * multiplier
-        return ("add", direction, scale) if scale else None
-    low, high = (statement.low, statement.high) if isinstance(statement, Cap) else (0.0, 0.0)
-    strength = min(statement.strength * multiplier, 1.0)
-    return ("clamp", direction, low, high, strength) if strength else None
-
-
-def edits_of(world: World, asked: Asked, position: int) -> list[Any]:
-    """Return all that is done to a token and seen by a later attention, in order."""
-    seen = (
-        (name, layer) for layer in range(L) for name in SITES if name == "pre_attn" or layer < L - 1
-    )
-    return [(*place, one) for place in seen for one in _at_site(world, asked, position, *place)]
-
-
-def _at_site(
-    world: World, asked: Asked, position: int, name: str, layer: int
-) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = []
-    for program, multiplier in asked.terms:
-        before = len(found)
-        if before and world.conflict == "priority":
-            break
-        chosen = next(one for one in world.programs if one.name == program)
-        for one in chosen.statements:
-            here = one.at.name == name and layer in layers_of(one.at)
-            if not here or not _holds(one, asked, position):
-                continue
-            done = content(one, multiplier, layer)
-            if done is not None:
-                others = range(before if world.conflict == "sequential" else 0)
-                own = range(before, len(found) if chosen.conflict == "sequential" else before)
-                found.append((*done, (*others, *own) if done[0] == "clamp" else ()))
-            # Within a program even an edit without effect is one that others give way to.
-            if chosen.conflict == "priority":
-                break
-    return found
-
-
-def _holds(one: Statement, asked: Asked, position: int) -> bool:
-    assert isinstance(one, Steer | Cap | Ablate)
-    return holds(one.when, position, len(asked.prompt), asked.tokens[position])
-
-
-def shared_by_meaning(one: tuple[World, Asked], other: tuple[World, Asked]) -> int:
-    """Return how many blocks two requests have in common, one token after the other."""
-    known = min(len(one[1].tokens), len(other[1].tokens))
-    for i in range(known):
-        if one[1].tokens[i] != other[1].tokens[i] or edits_of(*one, i) != edits_of(*other, i):
-            return i // BLOCK
-    return known // BLOCK
 
 
 def _allowed(selector: Selector) -> bool:
@@ -178,8 +77,18 @@ places = st.sampled_from(
         SiteRef(name="pre_attn", layers=(1, -1)),
     ]
 )
+# At a site of edits, which no place above comes before, and at one without.
+gates = st.builds(
+    Gate,
+    vector=st.sampled_from(VECTORS),
+    site=st.sampled_from(
+        [None, *(SiteRef(name=name, layers=(0,)) for name in ("post_block", "pre_attn"))]
+    ),
+    sharpness=st.sampled_from([1.0, 2.0]),
+)
 shape: dict[str, Any] = {
     "vector": st.sampled_from(VECTORS),
+    "gate": st.none() | gates,
     "at": places,
     "when": common | nested.filter(_allowed),
 }

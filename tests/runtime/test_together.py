@@ -177,9 +177,9 @@ def test_a_map_before_an_update_that_a_norm_has_joined(root: Path, in_place: boo
     hidden, residual, weight = torch.randn(4, H), torch.randn(4, H), torch.rand(H)
     edited, before = hidden.clone(), hidden.clone()
     plain.update("post_block[1]", edited, residual)
-    expected = add_norm(edited, residual, weight, 1e-6, Rounding.TORCH)
-    into = (hidden, residual) if in_place else (torch.empty(4, H), torch.empty(4, H))
     norm = Norm(weight, 1e-6, Rounding.TORCH)
+    expected = add_norm(edited, residual, norm)
+    into = (hidden, residual) if in_place else (torch.empty(4, H), torch.empty(4, H))
     joined.update_norm("post_block[1]", hidden, residual, norm, *into)
     for got, wanted in zip(into, expected, strict=True):
         assert (got - wanted).abs().max() <= FLOAT32

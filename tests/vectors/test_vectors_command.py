@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from interv.commands.vectors import app
+from interv.extract import pairs_digest, read_pairs
 from interv.vectors import LowRank, read_adapter, read_vectors, save_vectors
 from tests.vectors.made import loreft_state, reft_folder
 
@@ -228,4 +229,13 @@ def test_shipped_vectors_are_small_and_fit_the_model(name: str) -> None:
     assert path.stat().st_size < 100_000
     assert vectors.width == 576
     assert vectors.layers == tuple(range(1 if name.endswith("gguf") else 0, 30))
-    assert vectors.hint == "SmolLM2-135M-Instruct"
+    assert vectors.hint == "smollm2-135m-instruct"
+
+
+@pytest.mark.parametrize("name", ["joy.gguf", "formal.safetensors", "sea.safetensors"])
+def test_shipped_vectors_are_made_of_the_pairs_beside_them(name: str) -> None:
+    folder = Path(__file__).parents[2] / "examples"
+    facts = read_vectors(folder / "vectors" / name).facts
+    pairs = read_pairs((folder / "prompts" / name).with_suffix(".jsonl"))
+    assert facts["pairs_digest"] == f"sha256:{pairs_digest(pairs)}"
+    assert (facts["method"], facts["position"], facts["seed"]) == ("mean", "mean", "0")

@@ -1,0 +1,112 @@
+"""What was captured of a request that an engine on this machine has answered.
+
+outputs = llm.generate(prompts, SamplingParams(**interv.sampling_args("probe")))
+for record in interv.captured(outputs[0]):
+    print(record.statement, [part.rows.shape for part in record.parts])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interv.errors import IntervError
+
+if TYPE_CHECKING:
+    from interv.sinks.record import Captured
+    from interv.sinks.results import Result
+
+_FIELD = "kv_transfer_params"
+_KEY = "interv_captures"
+
+
+def captured(output: Any, timeout_s: float = 30.0) -> tuple[Captured, ...]:
+    """Return the rows that `memory` sinks hold of a finished request, a record for each capture.
+
+    `output` is vLLM's `RequestOutput`, an answer of the OpenAI SDK, or the JSON of one. The rows
+    lie in shared memory and are not copied; they are gone some time later (`ttl_s` of the sink).
+    Waits until all sinks are done with the request. Raises IntervError E562 where nothing was
+    captured of it, E563 after `timeout_s`, E565 where rows did not reach their sink.
+    """
+    results = capture_results(output, timeout_s)
+    lost = [one for one in results if one.status in ("error", "dropped")]
+    if lost:
+        raise IntervError(
+            "E565",
+            f"rows that {lost[0].statement} captured did not reach sink '{lost[0].sink}'",
+            notes=[one.error for one in lost[:8]],
+        )
+    found: dict[tuple[int, str], Captured] = {}
+    for one in results:
+        for record in _in_memory(one):
+            # The last part of a handle is the capture's number, alike on all pipeline stages.
+            key = record.sample, str(one.detail["handle"]).rpartition(".")[2]
+            before = found[key].parts if key in found else ()
+            found[key] = replace(record, parts=(*before, *record.parts))
+    return tuple(found.values())
+
+
+def _in_memory(result: Result) -> Sequence[Captured]:
+    from interv.sinks.spool import Spool
+
+    if "handle" not in result.detail:
+        return ()
+    # A spool is a folder of handles, which are folders of files.
+    return Spool(Path(str(result.detail["path"])).parents[1]).read(str(result.detail["handle"]))
+
+
+def capture_results(output: Any, timeout_s: float = 30.0) -> tuple[Result, ...]:
+    """Return what became of the rows of a finished request: one result a capture and sample.
+
+    Waits as `captured` does. Raises IntervError E562 and E563.
+    """
+    from interv.sinks.results import Results, engine_folder
+
+    where = _where(output)
+    samples = len(_get(output, "outputs") or _get(output, "choices") or [None])
+    folder = engine_folder(where["engine"])
+    return Results(folder).wait(where["handle"], samples * int(where["stages"]), timeout_s)
+
+
+def mark(llm: Any, request: str) -> int:
+    """Store what `keep marked` captures hold of a request; return how many records that were.
+
+    `llm` is a `vllm.LLM` or another engine with `collective_rpc`, `request` the id that its
+    output has, or its handle. Raises IntervError E566 where nothing of that request is held.
+    """
+    return _marked(llm.collective_rpc("interv_mark", args=(request,)), request)
+
+
+async def mark_with(client: Any, request: str) -> int:
+    """Do the same through an asynchronous client of the engine."""
+    return _marked(await client.collective_rpc("interv_mark", args=(request,)), request)
+
+
+def _marked(found: Sequence[int], request: str) -> int:
+    if not sum(found):
+        raise IntervError(
+            "E566",
+            f"no rows of request '{request}' are held",
+            notes=["they are held from its end until the ring needs the place"],
+        )
+    return sum(found)
+
+
+def _where(output: Any) -> dict[str, Any]:
+    found = (_get(output, _FIELD) or {}).get(_KEY)
+    if found is None:
+        raise IntervError(
+            "E562",
+            "nothing was captured of this request",
+            notes=["it has not finished, or its program has no capture for it"],
+        )
+    return dict(found)
+
+
+def _get(output: Any, name: str) -> Any:
+    if isinstance(output, Mapping):
+        return output.get(name)
+    more = getattr(output, "model_extra", None) or {}
+    return getattr(output, name, None) or more.get(name)

@@ -1,0 +1,165 @@
+"""Requests together: blocks, the prefix cache, preemption, chunks, and requests that say off."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.answer import Answer, Ask
+from tests.engine.host import EngineHost
+from tests.engine.models import VOCABULARY, tiny_model
+from tests.kv.accounts import Audit
+from tests.kv.test_engine import BLOCK, PLAIN, document
+
+pytestmark = pytest.mark.engine
+
+BUDGET, BUFFER = 64, 32
+LIMIT = BUDGET + BUFFER
+POLICY = f"r1kv {{ budget = {BUDGET} buffer = {BUFFER} }}"
+MOST = -(-LIMIT // BLOCK)
+ROOM: dict[str, Any] = {"block_size": BLOCK, "max_model_len": 512, "max_num_seqs": 8}
+
+
+def drawn(rng: random.Random, length: int) -> list[int]:
+    return [rng.randrange(3, VOCABULARY) for _ in range(length)]
+
+
+def mixed(count: int, seed: int = 11) -> list[Ask]:
+    """Return requests of all lengths, most with a prefix of others, a third of them `off`."""
+    rng = random.Random(seed)
+    prefixes = [drawn(rng, rng.randrange(20, 200)) for _ in range(max(3, count // 8))]
+    return [
+        Ask(
+            rng.choice(prefixes) + drawn(rng, rng.randrange(1, 60)),
+            tokens=rng.choice([4, 40, 120, 200]),
+            kv="off" if i % 3 == 2 else None,
+            sampling=PLAIN,
+            arrives=i // 2,
+        )
+        for i in range(count)
+    ]
+
+
+def same(found: Sequence[Answer], wanted: Sequence[Answer]) -> list[int]:
+    """Return which answers have other tokens."""
+    pairs = enumerate(zip(found, wanted, strict=True))
+    return [i for i, (one, other) in pairs if one.ids != other.ids]
+
+
+def assert_sound(audit: Audit) -> None:
+    assert audit.wrong == []
+    assert audit.most_held <= MOST
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_every_answer_is_the_one_it_has_alone(tmp_path: Path, cached: bool) -> None:
+    """On a pool for five whole requests: preempted ones are compacted at the same counts."""
+    model, asks = tiny_model("llama", tmp_path), mixed(40)
+    room = {**ROOM, "enable_prefix_caching": cached, "num_gpu_blocks_override": 40}
+    with EngineHost("traced", model, [document(tmp_path, POLICY)], **room) as engine:
+        alone = engine.alone(asks)
+        if cached:
+            engine.call("empty_cache")
+        engine.call("account", LIMIT)
+        together = engine.answers(asks)
+        audit, seen = engine.call("audited"), engine.seen()
+        assert same(together, alone) == []
+        assert_sound(audit)
+        assert audit.compacted > 10
+        assert seen.preempted > 0
+        assert audit.free[-1] >= audit.free[0]
+        assert not cached or sum(one.cached or 0 for one in together) > 0
+
+
+def test_requests_that_say_off_are_answered_as_by_stock(tmp_path: Path) -> None:
+    model = tiny_model("llama", tmp_path)
+    asks = [replace(one, kv="off") for one in mixed(10)]
+    room = {**ROOM, "enable_prefix_caching": True}
+    with EngineHost("traced", model, **room) as stock:
+        wanted = stock.answers([replace(one, kv=None) for one in asks])
+    with EngineHost("traced", model, [document(tmp_path, POLICY)], **room) as engine:
+        assert engine.answers(asks) == wanted
+
+
+def test_the_default_may_be_off(tmp_path: Path) -> None:
+    model = tiny_model("llama", tmp_path)
+    asked = Ask(drawn(random.Random(1), 30), tokens=150, sampling=PLAIN)
+    path = document(tmp_path, POLICY.replace("}", "default = off }"))
+    with EngineHost("traced", model, [path], **ROOM) as engine:
+        engine.call("account", LIMIT)
+        engine.answers([asked])
+        assert engine.call("audited").counts[0] == 0
+        engine.answers([replace(asked, kv="on")])
+        # The last of 179 tokens that are fed is the 83rd after the first point.
+        assert engine.call("audited").counts[0] == 1 + (179 - 1 - LIMIT) // BUFFER
+
+
+@pytest.mark.parametrize("chunk", [7, 48])
+def test_chunks_change_nothing(tmp_path: Path, chunk: int) -> None:
+    model, asks = tiny_model("llama", tmp_path), mixed(12)
+    # A prompt that is in the cache is not read in chunks.
+    room = {**ROOM, "enable_prefix_caching": False}
+    for text in (POLICY, POLICY.replace("}", "prefill = on }")):
+        with EngineHost("traced", model, [document(tmp_path, text)], **room) as engine:
+            wanted = engine.answers(asks)
+            engine.call("chunk", chunk)
+            assert same(engine.answers(asks), wanted) == []
+            assert engine.seen().chunks > 2
+
+
+def test_a_prompt_may_be_compressed_while_it_is_read(tmp_path: Path) -> None:
+    model = tiny_model("llama", tmp_path)
+    asked = Ask(drawn(random.Random(1), 400), tokens=20, sampling=PLAIN)
+    path = document(tmp_path, POLICY.replace("}", "prefill = on }"))
+    with EngineHost("traced", model, [path], **ROOM) as engine:
+        engine.call("account", LIMIT)
+        engine.answers([asked])
+        audit = engine.call("audited")
+        # Every step's blocks but the first's are those of a compacted request.
+        assert min(audit.free) >= audit.free[-1] - MOST
+        assert audit.counts[0] == 1 + (419 - 1 - LIMIT) // BUFFER
+
+
+def test_samples_and_asynchronous_scheduling(tmp_path: Path) -> None:
+    model, asks = tiny_model("llama", tmp_path), mixed(12)
+    path = document(tmp_path, POLICY)
+    samples = {"n": 3, "temperature": 0.8, "seed": 5, **PLAIN}
+    several = Ask(asks[0].prompt, tokens=150, sampling=samples)
+    room = {**ROOM, "enable_prefix_caching": True}
+    with EngineHost("traced", model, [path], **room) as engine:
+        wanted, (drawn_ones,) = engine.answers(asks), engine.ask([several])
+    with EngineHost("traced", model, [path], async_scheduling=True, **room) as engine:
+        assert engine.call("facts")["async"]
+        engine.call("account", LIMIT)
+        assert same(engine.answers(asks), wanted) == []
+        (again,) = engine.ask([several])
+        assert same(again, drawn_ones) == []
+        assert_sound(engine.call("audited"))
+
+
+@pytest.mark.slow
+def test_a_soak_with_cancellations(tmp_path: Path) -> None:
+    model, asks = tiny_model("llama", tmp_path), mixed(300, seed=3)
+    rng = random.Random(4)
+    leaving = [
+        replace(one, leaves=one.arrives + rng.randrange(1, 120)) if rng.random() < 0.2 else one
+        for one in asks
+    ]
+    room = {**ROOM, "enable_prefix_caching": True, "num_gpu_blocks_override": 48}
+    with EngineHost("traced", model, [document(tmp_path, POLICY)], **room) as engine:
+        alone = engine.alone(asks)
+        engine.call("empty_cache")
+        engine.call("account", LIMIT)
+        together = engine.ask(leaving)
+        audit = engine.call("audited")
+        pairs = list(zip(together, alone, strict=True))
+        wrong = [i for i, (some, one) in enumerate(pairs) if some and some[0].ids != one.ids]
+        assert wrong == []
+        assert_sound(audit)
+        assert engine.seen().preempted > 10
+        engine.call("empty_cache")  # every block was given back
