@@ -9,13 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.cases import RUNS, Case, document
+from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -178,21 +176,9 @@ def _report(seconds: dict[Case, list[float]], args: argparse.Namespace, model: s
     Console(width=100).print(table)
     if args.save:
         RESULTS.mkdir(exist_ok=True)
-        facts = {"machine": _machine(), "arguments": vars(args) | {"model": Path(model).name}}
+        facts = {"machine": machine(), "arguments": vars(args) | {"model": Path(model).name}}
         text = json.dumps(facts | {"rows": rows}, indent=2)
         (RESULTS / f"{args.save}.json").write_text(text + "\n")
-
-
-def _machine() -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1] for line in info.read_text().splitlines() if "model name" in line]
-    return {
-        "cpu": names[0].strip() if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "when": datetime.now(UTC).date().isoformat(),
-        **{name: metadata.version(name) for name in ("torch", "vllm", "interv")},
-    }
 
 
 if __name__ == "__main__":

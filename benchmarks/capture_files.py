@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import machine
 from interv.captures import load_captures
 from interv.sinks.compress import Quantize, pack
 from interv.sinks.filesystem import Filesystem
@@ -49,7 +46,7 @@ def main() -> None:
     # Times are those of the processor on one thread: other work on the machine is not in them.
     torch.set_num_threads(1)
     results = {
-        "machine": _machine(),
+        "machine": machine("safetensors"),
         "work": _work() | ({"model": _model(args.captures)} if args.captures else {}),
         "layouts": _layouts(),
         "forms": _forms(args.captures),
@@ -214,18 +211,6 @@ def _model(captures: Path) -> str:
 
 def _work() -> dict[str, Any]:
     return {"requests": REQUESTS, "tokens": TOKENS, "width": WIDTH, "layers": list(LAYERS)}
-
-
-def _machine() -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1] for line in info.read_text().splitlines() if "model name" in line]
-    return {
-        "cpu": names[0].strip() if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "when": datetime.now(UTC).date().isoformat(),
-        **{name: metadata.version(name) for name in ("torch", "safetensors", "interv")},
-    }
 
 
 if __name__ == "__main__":

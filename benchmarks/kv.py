@@ -27,7 +27,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.__main__ import RESULTS, _demo_model, _machine
+from benchmarks.__main__ import RESULTS, _demo_model
+from benchmarks.machine import machine
 
 BLOCK = 32
 # Sections of the reference of Python's standard library, which is English prose and long.
@@ -265,7 +266,7 @@ def main() -> None:
     _print(found)
     if args.save:
         arguments = {k: v for k, v in vars(args).items() if k not in ("child", "model")}
-        facts = {"machine": _machine(), "arguments": {**arguments, "model": Path(args.model).name}}
+        facts = {"machine": machine(), "arguments": {**arguments, "model": Path(args.model).name}}
         text = json.dumps(facts | found, indent=2)
         (RESULTS / f"{args.save}.json").write_text(text + "\n")
     return None

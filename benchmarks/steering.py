@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from benchmarks.machine import machine
 
 ROOT = Path(__file__).parents[1]
 TEXTS = Path(__file__).with_name("steering.jsonl")
@@ -141,15 +139,6 @@ def monotone_range(points: Sequence[Point]) -> tuple[float, float]:
 def _facts(args: argparse.Namespace, points: Sequence[Point]) -> dict[str, Any]:
     from interv.vectors import read_vectors
 
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1] for line in info.read_text().splitlines() if "model name" in line]
-    machine = {
-        "cpu": names[0].strip() if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "when": datetime.now(UTC).date().isoformat(),
-        **{name: metadata.version(name) for name in ("torch", "vllm", "interv")},
-    }
     work = {
         "model": Path(args.model).name,
         "dtype": DTYPE,
@@ -167,13 +156,13 @@ def _facts(args: argparse.Namespace, points: Sequence[Point]) -> dict[str, Any]:
         }
         for one in points
     ]
-    return {"machine": machine, "work": work, "monotone": monotone_range(points), "rows": rows}
+    return {"machine": machine(), "work": work, "monotone": monotone_range(points), "rows": rows}
 
 
 def markdown(path: Path) -> str:
     """Return saved results as a table, with the machine and the work below it."""
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    machine, work = results["machine"], results["work"]
+    where, work = results["machine"], results["work"]
     lines = ["| scale | log-odds | quartiles | log-probability |", "|---|---|---|---|"]
     for row in results["rows"]:
         low, high = row["quartiles"]
@@ -186,8 +175,8 @@ def markdown(path: Path) -> str:
         "",
         f"The log-odds rise with every step of the scale from {low:+.1f} to {high:+.1f}.",
         f"{work['model']}, {work['dtype']}, post_block[{work['layers']}],",
-        f"{work['questions']} questions; {machine['cores']} cores of {machine['cpu']},",
-        f"vLLM {machine['vllm']}, torch {machine['torch']}, {machine['when']}. Again:",
+        f"{work['questions']} questions; {where['cores']} cores of {where['cpu']},",
+        f"vLLM {where['vllm']}, torch {where['torch']}, {where['when']}. Again:",
         "`python -m benchmarks.steering --save steering --plot docs/steering.png`.",
     ]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from interv.engine_process import QUIET_ENV, run_module
 from interv.errors import IntervError
 from interv.measure import MOST_PROMPTS, Job
 from interv.measurement import Measurement, load
+from interv.model import with_weights
 from interv.progress import Progress
 from interv.runtime.compat import check_version
 
@@ -23,8 +24,6 @@ PROMPTS = (
 )
 NEW_TOKENS = 32
 ROUNDS = 5
-
-_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,8 @@ def analyze(
     """
     _check_prompts(load_.prompts)
     check_version()
-    where = _runnable(model)
+    helps = ["give a folder with weights, or leave out --analyze"]
+    where = with_weights(model, "nothing can be measured on it", helps)
     programs = compilation.bundle.programs
     if not programs:
         raise IntervError("E504", "the documents have no program, so there is nothing to measure")
@@ -67,20 +67,3 @@ def _check_prompts(prompts: Sequence[str]) -> None:
         )
     if not all(prompts):
         raise IntervError("E253", "a prompt is empty")
-
-
-def _runnable(model: str) -> str:
-    """Return what vLLM shall load; a name that is no path is the hub's, and vLLM looks there."""
-    path = Path(model)
-    if not path.exists():
-        return model
-    folder = path if path.is_dir() else path.parent
-    here = sorted(item.name for item in folder.iterdir())
-    if not any(Path(name).suffix in _WEIGHTS for name in here):
-        raise IntervError(
-            "E546",
-            f"the model in '{folder}' has no weights, so nothing can be measured on it",
-            notes=[f"files there: {', '.join(here)}"],
-            helps=["give a folder with weights, or leave out --analyze"],
-        )
-    return str(folder)

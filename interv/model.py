@@ -16,6 +16,9 @@ DEPTH_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 # Where a config of several parts keeps the language model's.
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "language_model", "thinker_config")
 
+# The files that weights are in.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+
 
 @dataclass(frozen=True, slots=True)
 class KvFacts:
@@ -157,3 +160,23 @@ def _no_model(name: str, reason: str) -> IntervError:
             "give a folder with a config.json, or that file itself; weights are not needed",
         ],
     )
+
+
+def with_weights(model: str, otherwise: str, helps: Sequence[str] = ()) -> str:
+    """Return what vLLM shall load: a folder with weights, or a name, which it looks up itself.
+
+    Raises IntervError E546 for a folder without weights, which says what is so `otherwise`.
+    """
+    path = Path(model)
+    if not path.exists():
+        return model
+    folder = path if path.is_dir() else path.parent
+    here = sorted(item.name for item in folder.iterdir())
+    if not any(Path(name).suffix in _WEIGHTS for name in here):
+        raise IntervError(
+            "E546",
+            f"the model in '{folder}' has no weights, so {otherwise}",
+            notes=[f"files there: {', '.join(here)}"],
+            helps=helps,
+        )
+    return str(folder)

@@ -186,12 +186,11 @@ def _plan(
     where: _Where, pairs: tuple[Pair, ...], output: Path, force: bool, folder: str
 ) -> tuple[Job, Target]:
     """Check all that can be known before an engine is started."""
-    from interv.extract.activations import runnable
     from interv.extract.job import Job
     from interv.extract.layers import parse_layers, parse_position
     from interv.extract.target import plan_target
     from interv.extract.tokens import Wording, check_wording
-    from interv.model import model_facts
+    from interv.model import model_facts, with_weights
 
     wording = Wording(*where.around)
     check_wording(wording)
@@ -199,7 +198,8 @@ def _plan(
     layers = parse_layers(where.layers, facts.num_layers, facts.name)
     place = parse_position(where.position)
     target = plan_target(output, where.site, layers, force=force)
-    job = Job(runnable(where.model), pairs, where.site, layers, place, wording, where.dtype, folder)
+    weights = with_weights(where.model, "it has no activations")
+    job = Job(weights, pairs, where.site, layers, place, wording, where.dtype, folder)
     return job, target
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.engine_process import QUIET_ENV, run_module
-from interv.errors import IntervError
 from interv.extract.job import ACTIVATIONS, DONE, Job, raise_refused
 from interv.progress import Progress
 from interv.runtime.compat import check_version
@@ -20,8 +19,6 @@ from interv.runtime.compat import check_version
 # For an engine that runs each text once: what it would win by compiling it never gets back. What
 # the user has set counts.
 CHILD_ENV = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_CI_ENV": "1"}
-
-_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,22 +53,3 @@ def _teller(job: Job, progress: Progress) -> Callable[[str], None]:
             progress.step(line, total_bytes=2 * len(job.pairs))
 
     return tell
-
-
-def runnable(model: str) -> str:
-    """Return what vLLM shall load: a folder with weights, or a name, which it looks up itself.
-
-    Raises E546 for a folder without weights.
-    """
-    path = Path(model)
-    if not path.exists():
-        return model
-    folder = path if path.is_dir() else path.parent
-    here = sorted(item.name for item in folder.iterdir())
-    if not any(Path(name).suffix in _WEIGHTS for name in here):
-        raise IntervError(
-            "E546",
-            f"the model in '{folder}' has no weights, so it has no activations",
-            notes=[f"files there: {', '.join(here)}"],
-        )
-    return str(folder)

@@ -317,6 +317,6 @@ def test_documents_without_a_program_are_refused(model_path: Path, tmp_path: Pat
     document = tmp_path / "nothing.interv"
     document.write_text("interv 1\n")
     assert (
-        "error[E504]: the documents have no program, so no request could be edited\n"
+        "error[E504]: the documents have no program and no KV policy, so nothing could be done\n"
         "  = add one: program calm { … }\n"
     ) in refused(model_path, document)

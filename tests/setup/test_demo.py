@@ -59,8 +59,8 @@ def test_narrow_terminals_show_prompts_one_after_the_other(width: int) -> None:
 
 def test_programs_are_shown_as_they_are_written() -> None:
     assert program_text(EXAMPLES / "bureaucrat.interv") == (
-        "steer formal at post_block[12..20] scale 0.06\n"
-        "cap joy at post_block[12..20] in [, 0]\n"
+        "steer formal at post_block[12..20] scale 0.08\n"
+        "cap joy at post_block[12..20] in [, 5]\n"
         "ablate sea at post_block[12..20]\n"
         "conflict sequential"
     )
