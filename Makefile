@@ -11,7 +11,8 @@ SHIM   := scripts/vllm-cpu-shim
 PYTHON ?= $(shell sh scripts/find-python.sh)
 
 # Two files of tests at a time: an engine needs about 3 GiB, and one core while it starts.
-PARALLEL := -n 2 --dist loadfile
+# In the order of their names, so that the long ones, which start engines, do not come last.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup model demo test test-slow lint format typecheck bench clean

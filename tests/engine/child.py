@@ -1,4 +1,4 @@
-"""The process that holds one engine: started by `host.py`, answers calls until its input ends.
+"""The process that holds one engine: forked by `nursery.py`, answers calls until its input ends.
 
 Engine A: vLLM's first runner, Inductor's C++ (or the traced graph as it is, for quick starts).
 Engine B: the second runner and the piecewise backend, with every Triton kernel under the
@@ -7,6 +7,7 @@ interpreter: the path that CUDA users get, without the GPU.
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 import traceback
@@ -30,15 +31,18 @@ _PATIENCE = 20_000
 _TOP = 20
 
 
-def prepare(flavour: str, options: dict[str, Any]) -> None:
-    """Give the CPU platform what it takes away: a Triton driver, CUDA's backend, asynchrony."""
-    if flavour == "B":
+def early(interpreted: bool) -> None:
+    """Give the CPU platform a Triton driver, if kernels are interpreted; before vLLM's import."""
+    if interpreted:
         from triton.backends import Backend, backends
 
         driver = SimpleNamespace(is_active=lambda: True)
         backends["cpu"] = Backend(compiler=None, driver=driver)  # type: ignore[arg-type]
         _mend_interpreter()
 
+
+def prepare(flavour: str, options: dict[str, Any]) -> None:
+    """Give the CPU platform what else it takes away: CUDA's backend, asynchrony."""
     from vllm.config import CompilationMode
     from vllm.platforms.cpu import CpuPlatform
 
@@ -275,10 +279,11 @@ def _answer(output: Any, sample: Any, told: Any = None) -> Answer:
     return Answer(ids, chosen, prompt, told, output.num_cached_tokens, top)
 
 
-def main() -> None:
+def serve(descriptor: int) -> None:
     """Serve pickled calls from standard input; replies go to the descriptor given."""
-    flavour, model, options = pickle.load(sys.stdin.buffer)
-    replies = open(int(sys.argv[1]), "wb", buffering=0)  # noqa: SIM115
+    flavour, model, options, env = pickle.load(sys.stdin.buffer)
+    os.environ.update(env)
+    replies = open(descriptor, "wb", buffering=0)  # noqa: SIM115
     child: Any = None
     while True:
         try:
@@ -295,7 +300,3 @@ def main() -> None:
             text = "".join(traceback.format_exception(error))
             pickle.dump(("error", text), replies)
             return
-
-
-if __name__ == "__main__":
-    main()

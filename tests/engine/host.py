@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +14,7 @@ from typing import Any
 
 from tests.engine.answer import Answer, Ask, Seen
 from tests.engine.child import FLAVOURS
-
-ROOT = Path(__file__).parents[2]
+from tests.engine.nursery import Nursery
 
 
 class EngineError(Exception):
@@ -51,25 +49,16 @@ class EngineHost:
 
             options |= engine_args(*files, slots=slots, inline=inline, absorb_norm=absorb_norm)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
-        reading, writing = os.pipe()
-        self._replies = os.fdopen(reading, "rb")
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.child", str(writing)],
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=self._log,
-            pass_fds=[writing],
-            cwd=ROOT,
-            env=_environment(flavour, plugins) | (env or {}),
-        )
-        os.close(writing)
-        pickle.dump((flavour, str(model), options), self._stdin)
+        (theirs, writing), (reading, answering) = os.pipe(), os.pipe()
+        self._stdin, self._replies = os.fdopen(writing, "wb"), os.fdopen(reading, "rb")
+        nursery = Nursery.of(interpreted=flavour == "B")
+        self._child = nursery.fork(theirs, self._log.fileno(), answering)
+        os.close(theirs)
+        os.close(answering)
+        variables = _environment(flavour, plugins) | (env or {})
+        pickle.dump((flavour, str(model), options, variables), self._stdin)
         self._stdin.flush()
         self._receive()
-
-    @property
-    def _stdin(self) -> Any:
-        return self._child.stdin
 
     def _receive(self) -> Any:
         try:
@@ -121,17 +110,21 @@ class EngineHost:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
+    def kill(self) -> None:
+        """End the process at once, as a lack of memory would."""
+        self._child.kill()
+
     def close(self) -> None:
         """End the process and wait for it."""
-        if self._child.poll() is None:
+        if self._stdin.closed:
+            return
+        with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
-            try:
-                self._child.wait(60)
-            except subprocess.TimeoutExpired:
-                self._child.kill()
-                self._child.wait()
-        for stream in (self._replies, self._stdin, self._log):
-            stream.close()
+        if not self._child.wait(60):
+            self._child.kill()
+            self._child.wait(60)
+        for one in (self._replies, self._log, self._child):
+            one.close()
 
     def __enter__(self) -> EngineHost:
         return self
@@ -154,4 +147,4 @@ def _environment(flavour: str, plugins: bool) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
     }
     only = {} if plugins else {"VLLM_PLUGINS": "none"}
-    return os.environ | quiet | FLAVOURS[flavour] | only
+    return quiet | FLAVOURS[flavour] | only

@@ -39,7 +39,7 @@ def killed_after(files: int, model: Path, folder: Path, layout: str) -> None:
     while len(list((folder / "acts").glob("*.safetensors"))) < files:
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    engine._child.kill()
+    engine.kill()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
