@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import torch
-
 from interv.codegen.bundle import Bundle, CaptureTable
 from interv.runtime import compat
 from interv.runtime.capture import Ended, Group
@@ -27,6 +25,7 @@ from interv.sinks.known import make_sink
 from interv.sinks.record import Captured
 from interv.sinks.results import Result, Results, claim
 from interv.sinks.ring import Ring
+from interv.sinks.threads import use_one_core
 
 # How many requests may have ended and wait to be put together.
 _WAITING = 64
@@ -100,8 +99,7 @@ class Deliveries:
         self._jobs.put("flush")
 
     def _run(self) -> None:
-        # Of this thread alone: the cores are the engine's.
-        torch.set_num_threads(1)
+        use_one_core()
         while (job := self._jobs.get()) != "end":
             if job == "flush":
                 for one in self._sinks:

@@ -15,6 +15,7 @@ from interv.sinks.base import Detail, Sink
 from interv.sinks.queue import Queue, Waiting
 from interv.sinks.record import Captured
 from interv.sinks.spill import Spill
+from interv.sinks.threads import use_one_core
 
 logger = logging.getLogger(__name__)
 Status: TypeAlias = Literal["ok", "error", "dropped"]
@@ -128,10 +129,7 @@ class Delivery:
         return not late and not self._thread.is_alive()
 
     def _run(self) -> None:
-        import torch
-
-        # Of this thread alone: the cores are the engine's.
-        torch.set_num_threads(1)
+        use_one_core()
         pause: float | None = None
         while not self._queue.ended:
             one = self._queue.get(pause)

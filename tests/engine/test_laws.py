@@ -42,8 +42,8 @@ SLOW = pytest.mark.slow
     ("flavour", "dtype"),
     [
         ("inductor", "bfloat16"),
-        ("B", "float32"),
         pytest.param("inductor", "float32", marks=SLOW),
+        pytest.param("B", "float32", marks=SLOW),
         pytest.param("B", "bfloat16", marks=SLOW),
     ],
 )

@@ -54,6 +54,7 @@ program probe {
   capture at post_block[15] tokens prompt[-1] to acts keep marked
 }
 default mixed
+kv r1kv { budget = 64  buffer = 16  default = off }
 """
 INLINE = "interv 1  program mine { steer v at post_block[15] scale -1 when not prompt[0] }"
 
@@ -201,7 +202,7 @@ def test_beam_search_with_a_program_is_refused(server: str) -> None:
     assert "error[E507]" in json.load(refusal.value)["error"]["message"]
 
 
-def rows_edited(url: str) -> dict[str, float]:
+def counted(url: str) -> dict[str, float]:
     with urllib.request.urlopen(f"{url}/metrics") as reply:
         lines = reply.read().decode().splitlines()
     return dict(
@@ -212,9 +213,9 @@ def rows_edited(url: str) -> dict[str, float]:
 
 def test_metrics_count_the_rows_that_were_edited(server: str) -> None:
     late = 'interv_edited_rows_total{program="late",site="post_block[15]"}'
-    before = rows_edited(server)
+    before = counted(server)
     ask(server, {"max_tokens": 6}, intervention="late")
-    after = rows_edited(server)
+    after = counted(server)
     # The last token is sampled and never fed.
     assert after[late] - before[late] == 5
     others = [name for name in after if "edited_rows_total" in name and name != late]
@@ -222,6 +223,28 @@ def test_metrics_count_the_rows_that_were_edited(server: str) -> None:
     assert after["interv_slots"] == 256
     assert after["interv_slots_used"] >= 1
     assert after["interv_requests_held"] == 0
+
+
+def test_a_compressed_request_over_http(server: str) -> None:
+    names = ("compactions", "dropped_tokens", "freed_blocks", "freed_bytes")
+
+    def counts() -> list[float]:
+        found = counted(server)
+        return [found[f"interv_kv_{name}_total"] for name in names]
+
+    before = counts()
+    ask(server, {"max_tokens": 120})
+    assert counts() == before
+    fed = ask(server, {"max_tokens": 120}, intervention_kv="on")["usage"]["total_tokens"] - 1
+    # At 80 tokens and after every 16 more, once the next token is fed; no block has so few.
+    times = 1 + (fed - 1 - 80) // 16
+    assert times > 2
+    assert [a - b for a, b in zip(counts(), before, strict=True)] == [times, 16 * times, 0, 0]
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        ask(server, intervention_kv="yes")
+    assert refusal.value.code == 400
+    message = json.load(refusal.value)["error"]["message"]
+    assert message.startswith("error[E580]: 'intervention_kv' is \"on\" or \"off\", not 'yes'")
 
 
 def call(url: str, method: str = "GET") -> bytes:

@@ -59,8 +59,8 @@ def assert_sound(audit: Audit) -> None:
 @pytest.mark.parametrize("cached", [False, True])
 def test_every_answer_is_the_one_it_has_alone(tmp_path: Path, cached: bool) -> None:
     """On a pool for five whole requests: preempted ones are compacted at the same counts."""
-    model, asks = tiny_model("llama", tmp_path), mixed(40)
-    room = {**ROOM, "enable_prefix_caching": cached, "num_gpu_blocks_override": 40}
+    model, asks = tiny_model("llama", tmp_path), mixed(24)
+    room = {**ROOM, "enable_prefix_caching": cached, "num_gpu_blocks_override": 36}
     with EngineHost("traced", model, [document(tmp_path, POLICY)], **room) as engine:
         alone = engine.alone(asks)
         if cached:
