@@ -14,6 +14,7 @@ from interv.spec import (
     At,
     Cap,
     Capture,
+    KvPolicy,
     Program,
     SinkDecl,
     SiteRef,
@@ -74,6 +75,7 @@ ENGINES: dict[str, Callable[[int], tuple[Statement, ...]] | None] = {
     ),
     "capture 3": lambda layers: (Capture(at=_ends(layers), to="acts"),),
     "capture all": lambda layers: (Capture(at=_at(), to="acts"),),
+    "kv": lambda layers: (),
 }
 RUNS = {
     "edits": (
@@ -98,6 +100,8 @@ RUNS = {
         Case("3 layers, every token", 5.0, "capture 3"),
         Case("every layer, every token", None, "capture all"),
     ),
+    # No request is as long as the budget.
+    "kv": (Case("stock", None, "stock"), Case("KV policy, nothing is compacted", 0.5, "kv")),
 }
 
 
@@ -106,6 +110,12 @@ def document(engine: str, layers: int, hidden_size: int, folder: Path) -> list[P
     statements = ENGINES[engine]
     if statements is None:
         return []
+    path = folder / f"{engine}.json"
+    if engine == "kv":
+        path.write_text(
+            Spec(kv=KvPolicy(policy="r1kv", options=(("budget", 256),))).model_dump_json()
+        )
+        return [path]
     rng = np.random.default_rng(0)
     for name in ("v", "w"):
         save_file(
@@ -119,6 +129,5 @@ def document(engine: str, layers: int, hidden_size: int, folder: Path) -> list[P
         programs=(Program(name="p", statements=statements(layers)),),
         default="p",
     )
-    path = folder / f"{engine}.json"
     path.write_text(spec.model_dump_json())
     return [path]

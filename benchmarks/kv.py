@@ -1,7 +1,6 @@
 """`python -m benchmarks.kv`: a KV policy against stock vLLM, and what it costs in quality.
 
 `memory`: long answers on a pool too small for stock, which preempts; the same blocks for both.
-`idle`: the same work on a pool large enough, with a budget that no request reaches.
 `quality`: perplexity of long texts that are compressed while they are read, and how often a
 number is found again that stands in the middle of them, by policy and budget; with Transformers,
 whose answers under a policy are the engine's token for token (`tests/kv/test_engine.py`).
@@ -35,6 +34,8 @@ BLOCK = 32
 TOPICS = ("specialnames", "class", "formatstrings", "types", "import", "execmodel")
 # From where on the perplexity of a text is counted.
 START = 256
+# How many tokens a request holds that is compacted.
+LENGTHS = (192, 256, 512, 1024, 2048)
 FILLER = (
     "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
 )
@@ -142,20 +143,6 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
     return {"blocks": blocks, "batch": args.batch, "tokens": args.tokens, "rows": rows}
 
 
-def idle(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure what an armed policy costs where nothing is compacted, engines in turn."""
-    tokens = 256
-    options = _options(args, max_model_len=1024)
-    work = {"batch": args.batch, "tokens": tokens, "rounds": 5}
-    took: dict[str, list[float]] = {"stock": [], "armed": []}
-    for _ in range(args.rounds):
-        for name, policy in {"stock": None, "armed": "r1kv { budget = 896 }"}.items():
-            # The first round of an engine warms it up.
-            took[name] += Job(policy, options, work).result()["seconds"][1:]
-    medians = {name: statistics.median(one) for name, one in took.items()}
-    return {"seconds": took, "overhead": medians["armed"] / medians["stock"] - 1}
-
-
 def quality(args: argparse.Namespace) -> dict[str, Any]:
     """Measure perplexity and retrieval by policy and budget."""
     from benchmarks.kv_reader import Reader
@@ -183,25 +170,28 @@ def quality(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def cost(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure one compaction's choice over all layers of the model, by the tokens held.
+    """Measure one compaction's choice over all layers of the model, by the tokens of a text held.
 
     Milliseconds of one core.
     """
     import torch
 
+    from benchmarks.kv_reader import Reader
     from interv.kv.policy import make_policy
     from interv.kv.settings import KvSettings
 
-    torch.set_num_threads(1)
     own = (("lambda", 0.1), ("kernel", 7), ("threshold", 0.5))
     policy = make_policy(KvSettings(budget=128, own=own))
+    reader = Reader(args.model)
+    text = next(_texts(reader.tokenizer, max(LENGTHS)))
+    torch.set_num_threads(1)
     rows = []
-    for length in (192, 256, 512, 1024, 2048):
-        keys, queries = torch.randn(30, 3, length, 64), torch.randn(30, 8, 9, 64)
+    for length in LENGTHS:
+        keys, queries = reader.held(text[:length], policy.settings.window)
         took = []
         for _ in range(5):
             begin = time.process_time()
-            policy.keep(keys, queries, 0.125)
+            policy.keep(keys, queries, keys.shape[-1] ** -0.5)
             took.append(time.process_time() - begin)
         rows.append({"tokens": length, "ms": 1e3 * statistics.median(took)})
     return {"rows": rows}
@@ -236,7 +226,7 @@ def _questions(tokenizer: Any, count: int) -> tuple[list[list[int]], list[list[i
     return questions, answers
 
 
-KINDS = {"memory": memory, "idle": idle, "quality": quality, "cost": cost}
+KINDS = {"memory": memory, "quality": quality, "cost": cost}
 
 
 def main() -> None:

@@ -52,6 +52,19 @@ class Reader:
         return best == answer
 
     @torch.no_grad()
+    def held(self, ids: list[int], window: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what a compaction sees: keys `[L, G, S, D]`, last queries `[L, W, N, D]`."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        self._model(torch.tensor([ids]), past_key_values=cache, use_cache=True)
+        return self._seen(cache, window)
+
+    def _seen(self, cache: Any, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+        keys = torch.stack([layer.keys[0] for layer in cache.layers])
+        return keys, torch.stack([self._queries[i][-window:] for i in range(len(keys))])
+
+    @torch.no_grad()
     def _run(self, ids: list[int], settings: KvSettings | None, found: list[torch.Tensor]) -> None:
         """Feed all tokens up to every compaction; add the logits `[T, V]` of each piece."""
         from transformers import DynamicCache
@@ -73,9 +86,7 @@ class Reader:
             count += new
 
     def _cut(self, cache: Any, policy: Policy) -> None:
-        keys = torch.stack([layer.keys[0] for layer in cache.layers])  # [L, G, S, D]
-        window = policy.settings.window
-        queries = torch.stack([self._queries[i][-window:] for i in range(len(keys))])
+        keys, queries = self._seen(cache, policy.settings.window)
         keep = policy.keep(keys, queries, keys.shape[-1] ** -0.5)
         at = keep[..., None].expand(-1, -1, -1, keys.shape[-1])
         for layer, index in zip(cache.layers, at, strict=True):

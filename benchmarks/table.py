@@ -14,6 +14,7 @@ TABLES = {
     "README.md": RESULTS / "cpu-smollm2.json",
     "docs/requests.md": RESULTS / "cpu-smollm2-configurations.json",
     "docs/captures.md": RESULTS / "cpu-smollm2-captures.json",
+    "docs/kv.md": RESULTS / "cpu-smollm2-kv.json",
 }
 
 

@@ -13,6 +13,8 @@ import torch
 
 # The most similarities that are held at once: 64 MiB of float32.
 TILE = 16 * 1024 * 1024
+# How many columns the search for repetitions looks at first; twice as many each further time.
+_COLUMNS = 64
 
 
 def importance(
@@ -41,22 +43,64 @@ def redundancy(keys: torch.Tensor, threshold: float, tile: int = TILE) -> torch.
     The mean over all i of cos(k_i, k_j), without i = j, and without each token's last repetition:
     of row i the last j with a cosine above `threshold`, column 0 where there is none. At most
     `tile` similarities are held at once.
+
+    The sum of a column of cosines is one product with the sum of all directions, so of the S × S
+    similarities only those are computed that the search for last repetitions looks at.
     """
     batch, groups, length, _ = keys.shape
-    unit = keys.float()
+    unit = keys.float().flatten(0, 1)
     unit = unit / (unit.norm(dim=-1, keepdim=True) + 1e-8)
-    total = unit.new_zeros(batch, groups, length)
-    place = torch.arange(length, device=keys.device, dtype=torch.float32)
-    step = max(1, tile // (batch * groups * length))
-    for start in range(0, length, step):
-        rows = unit[:, :, start : start + step]
-        cosine = rows @ unit.transpose(-1, -2)  # [B, G, rows, S]
-        cosine.diagonal(start, -2, -1).zero_()
-        last = torch.where(cosine > threshold, place, 0.0).amax(-1, keepdim=True).long()
-        cosine.scatter_(-1, last, 0.0)
-        total += cosine.sum(-2)
-    mean: torch.Tensor = total / length
+    exact = unit.double()
+    total = (exact @ exact.sum(1)[..., None])[..., 0] - exact.square().sum(-1)
+    last, cosine = _last_repetitions(unit, threshold, tile)
+    total.scatter_add_(1, last, -cosine.double())
+    mean: torch.Tensor = (total / length).float().view(batch, groups, length)
     return mean.softmax(-1)
+
+
+def _last_repetitions(
+    unit: torch.Tensor, threshold: float, tile: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return of each direction the last other one that is like it, and their cosine.
+
+    `unit` is `[B·G, S, D]`, both results are `[B·G, S]`; column 0 where none is. Columns are
+    searched from the last one down, more at a time as fewer rows are left: most have a hit soon.
+    """
+    heads, length, size = unit.shape
+    last = torch.zeros(heads, length, dtype=torch.int64, device=unit.device)
+    cosine = (unit @ unit[:, 0, :, None])[..., 0]
+    cosine[:, 0] = 0.0
+    missing = torch.ones(heads, length, dtype=torch.bool, device=unit.device)
+    stop, most = length, heads * length * _COLUMNS
+    while stop and (rows := int(missing.sum(-1).max())):
+        start = max(0, stop - max(1, min(tile, most) // (heads * rows)))
+        row = missing.byte().sort(dim=-1, descending=True, stable=True).indices[:, :rows]
+        own = unit.gather(1, row[..., None].expand(-1, -1, size))
+        found, at, value = _last_above(own @ unit[:, start:stop].mT, row, start, threshold)
+        found &= missing.gather(1, row)
+        last.scatter_(1, row, torch.where(found, at, last.gather(1, row)))
+        cosine.scatter_(1, row, torch.where(found, value, cosine.gather(1, row)))
+        missing.scatter_(1, row, missing.gather(1, row) & ~found)
+        stop, most = start, 2 * most
+    return last, cosine
+
+
+def _last_above(
+    similar: torch.Tensor, row: torch.Tensor, start: int, threshold: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return whether a row is above the threshold anywhere, where last, and its value there.
+
+    `similar` `[H, rows, columns]` are the cosines of directions `row` with those from `start` on;
+    each of them is 0 to itself. Each result is `[H, rows]`.
+    """
+    columns = similar.shape[-1]
+    inside = ((row >= start) & (row < start + columns))[..., None]
+    own = (row - start).clamp(0, columns - 1)[..., None]
+    similar.scatter_(-1, own, torch.where(inside, 0.0, similar.gather(-1, own)))
+    place = torch.arange(columns, device=similar.device, dtype=torch.float32)
+    at = torch.where(similar > threshold, place, -1.0).amax(-1).long()
+    value = similar.gather(-1, at.clamp(0)[..., None])[..., 0]
+    return at >= 0, at + start, value
 
 
 def keep_best(scores: torch.Tensor, budget: int, window: int) -> torch.Tensor:

@@ -55,7 +55,7 @@ def _score(keys: torch.Tensor, queries: torch.Tensor, numbers: Numbers) -> torch
     score = numbers.weight * _importance(keys, queries, numbers)
     if numbers.weight == 1:
         return score
-    return score - (1 - numbers.weight) * _redundancy(keys, numbers.threshold)[:older]
+    return score - (1 - numbers.weight) * redundancy(keys, numbers.threshold)[:older]
 
 
 def _importance(keys: torch.Tensor, queries: torch.Tensor, numbers: Numbers) -> torch.Tensor:
@@ -66,7 +66,7 @@ def _importance(keys: torch.Tensor, queries: torch.Tensor, numbers: Numbers) -> 
     return torch.stack([attention[max(0, j - half) : j + half + 1].max() for j in range(older)])
 
 
-def _redundancy(keys: torch.Tensor, threshold: float) -> torch.Tensor:
+def redundancy(keys: torch.Tensor, threshold: float) -> torch.Tensor:
     unit = keys / (keys.norm(dim=-1, keepdim=True) + 1e-8)
     cosine = unit @ unit.T
     cosine.fill_diagonal_(0.0)

@@ -10,9 +10,10 @@ import torch
 from interv.document import Document
 from interv.errors import IntervError
 from interv.kv.policy import R1KV, Policy, make_policy
-from interv.kv.scoring import keep_best, redundancy
+from interv.kv.scoring import TILE, keep_best, redundancy
 from interv.kv.settings import KvSettings, settings_of
 from interv.load import load_text
+from tests.kv import reference
 from tests.kv.reference import Numbers, kept
 
 # Layers, query heads, kv heads, tokens, head size, budget, window, kernel.
@@ -198,3 +199,17 @@ def test_the_default_policy_is_the_papers() -> None:
     assert (made.budget, made.buffer, made.window, made.scope) == (512, 128, 8, "per_head")
     assert dict(made.own) == {"lambda": 0.1, "kernel": 7, "threshold": 0.5}
     assert isinstance(make_policy(made), R1KV)
+
+
+@pytest.mark.parametrize("tile", [3000, TILE])
+@pytest.mark.parametrize("threshold", [-0.5, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("shared", [0.0, 0.7, 1.0, 4.0])
+def test_last_repetitions_are_those_of_the_whole_matrix(
+    shared: float, threshold: float, tile: int
+) -> None:
+    """However alike keys are, so that they are found in the first columns, in later ones, never."""
+    torch.manual_seed(5)
+    keys = torch.randn(2, 2, 150, 16) + shared * torch.randn(2, 2, 1, 16)
+    wanted = torch.stack([reference.redundancy(one, threshold) for one in keys.flatten(0, 1)])
+    found = redundancy(keys, threshold, tile).flatten(0, 1)
+    torch.testing.assert_close(found, wanted, atol=1e-8, rtol=1e-6)
