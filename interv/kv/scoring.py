@@ -52,13 +52,13 @@ def redundancy(keys: torch.Tensor, threshold: float, tile: int = TILE) -> torch.
     unit = unit / (unit.norm(dim=-1, keepdim=True) + 1e-8)
     exact = unit.double()
     total = (exact @ exact.sum(1)[..., None])[..., 0] - exact.square().sum(-1)
-    last, cosine = _last_repetitions(unit, threshold, tile)
+    last, cosine = last_repetitions(unit, threshold, tile)
     total.scatter_add_(1, last, -cosine.double())
     mean: torch.Tensor = (total / length).float().view(batch, groups, length)
     return mean.softmax(-1)
 
 
-def _last_repetitions(
+def last_repetitions(
     unit: torch.Tensor, threshold: float, tile: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return of each direction the last other one that is like it, and their cosine.
@@ -66,6 +66,10 @@ def _last_repetitions(
     `unit` is `[B·G, S, D]`, both results are `[B·G, S]`; column 0 where none is. Columns are
     searched from the last one down, more at a time as fewer rows are left: most have a hit soon.
     """
+    if unit.is_cuda:
+        from interv.kv import triton_repetitions
+
+        return triton_repetitions.last_repetitions(unit, threshold)
     heads, length, size = unit.shape
     last = torch.zeros(heads, length, dtype=torch.int64, device=unit.device)
     cosine = (unit @ unit[:, 0, :, None])[..., 0]

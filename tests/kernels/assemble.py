@@ -28,9 +28,11 @@ def assembled(
     capability: int,
     warps: int,
     buffers: tuple[str, ...] = BUFFERS,
+    most: int = REGISTERS,
 ) -> tuple[int, int]:
     """Compile a kernel whose arguments are `types`, then `buffers`, then the constants.
 
+    It may use `most` registers a thread.
     Returns registers a thread and bytes spilled, as ptxas says.
     """
     import triton
@@ -47,7 +49,7 @@ def assembled(
         if kind.startswith("*") or name == "H" or name in ALIGNED
     ]
     attributes = {place: [["tt.divisibility", 16]] for place in even}
-    options = {"num_warps": warps, "maxnreg": REGISTERS, "enable_fp_fusion": True}
+    options = {"num_warps": warps, "maxnreg": most, "enable_fp_fusion": True}
     source = ASTSource(kernel, signature=signature, constexprs=dict(constants), attrs=attributes)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     ptx = made.asm["ptx"]

@@ -17,7 +17,10 @@ _WIDE = pytest.mark.slow
 
 @pytest.mark.parametrize(
     "name",
-    ["test_update.py", "test_kinds.py", "test_update_norm.py", "test_bundle.py", "test_rows.py"],
+    [
+        *("test_update.py", "test_kinds.py", "test_update_norm.py", "test_bundle.py"),
+        *("test_rows.py", "test_repetitions.py"),
+    ],
 )
 def test_the_interpreted_kernel_is_the_reference(name: str) -> None:
     # Triton reads the variable when it is imported, so the interpreter has a process of its own.
@@ -92,4 +95,16 @@ def test_the_row_copy_compiles_without_spills(
     types = (f"*{dtype}", f"*{residual or dtype}", "i32", "i32", "*i32", f"*{dtype}", "i32")
     registers, spilled = assembled(_copy, types, constants, capability, 4, ())
     assert registers <= REGISTERS
+    assert spilled == 0
+
+
+@pytest.mark.parametrize("capability", TARGETS)
+def test_the_search_for_repetitions_compiles_without_spills(capability: int) -> None:
+    from interv.kv.triton_repetitions import COLUMNS, PART, ROWS, _last_repetitions
+
+    constants = {"BLOCK_S": ROWS, "BLOCK_C": COLUMNS, "BLOCK_D": PART}
+    types = ("*fp32", "*i64", "*fp32", "fp32", "i32", "i32")
+    # Four warps may have twice the registers that sixteen may have.
+    registers, spilled = assembled(_last_repetitions, types, constants, capability, 4, (), 255)
+    assert registers < 255
     assert spilled == 0
