@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -206,12 +206,13 @@ def trace_without_compiling(config: VllmConfig) -> None:
     config.compilation_config.backend = "eager"
 
 
-def replace_cpu_attention(path: str) -> None:
-    """Have layers that are made from now on use another class for attention on a CPU."""
+def replace_attention(classes: Mapping[str, str]) -> None:
+    """Have layers that are made from now on use other classes for attention, by backends' names."""
     from vllm.v1.attention import selector
     from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_backend
 
-    register_backend(AttentionBackendEnum.CPU_ATTN, path)
+    for name, path in classes.items():
+        register_backend(AttentionBackendEnum[name], path)
     # An engine that was made before in this process has asked already.
     selector._cached_get_attn_backend.cache_clear()
 
@@ -244,6 +245,18 @@ def text_config(config: VllmConfig) -> dict[str, Any]:
     found: dict[str, Any] = config.model_config.hf_text_config.to_dict()
     found.setdefault("architectures", config.model_config.hf_config.architectures)
     return found
+
+
+def is_rocm() -> bool:
+    """Say whether what calls itself CUDA is a GPU by AMD."""
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_rocm())
+
+
+def attention_name(layer: Any) -> str:
+    """Return the name of the backend that a layer attends by, as users choose it."""
+    return str(layer.get_attn_backend().get_name())
 
 
 def is_v2(runner: Runner) -> bool:

@@ -1,6 +1,7 @@
-"""CPU attention over a compacted cache, registered in place of vLLM's own.
+"""What a KV policy adds to vLLM's attention, whichever backend attends.
 
-Without a compressor, in an engine that has no KV policy, it is vLLM's own.
+Each backend is registered in place of vLLM's own: `on_cpu.py`, `flash.py` and `triton.py` beside
+this file. Without a policy, in an engine that was made later in this process, it is vLLM's own.
 """
 
 from __future__ import annotations
@@ -8,18 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from vllm.v1.attention.backends.cpu_attn import (
-    CPUAttentionBackend,
-    CPUAttentionBackendImpl,
-    CPUAttentionMetadataBuilder,
-)
+from vllm.v1.attention.backend import AttentionCGSupport
+
+from interv.runtime.config import InterventionConfig
 
 if TYPE_CHECKING:
     from interv.runtime.kv.ring import Ring
     from interv.runtime.kv.steps import Steps
 
+# What vLLM's selection of a backend says is replaced by.
+BACKENDS = {
+    "CPU_ATTN": "interv.runtime.kv.on_cpu.CompressingCpuBackend",
+    "FLASH_ATTN": "interv.runtime.kv.flash.CompressingFlashBackend",
+    "TRITON_ATTN": "interv.runtime.kv.triton.CompressingTritonBackend",
+}
 
-class CompressingImpl(CPUAttentionBackendImpl):  # type: ignore[misc]  # vLLM is untyped
+
+class Keeping:
     """Attention that keeps the last queries of requests near a compaction."""
 
     kv_ring: Ring | None = None
@@ -29,14 +35,29 @@ class CompressingImpl(CPUAttentionBackendImpl):  # type: ignore[misc]  # vLLM is
         """Keep what is asked for of `query` `[T, N, D]`, then attend."""
         if self.kv_ring is not None:
             self.kv_ring.note(self.kv_layer, query)
-        out: torch.Tensor = super().forward(layer, query, *args, **kwargs)
+        out: torch.Tensor = super().forward(  # type: ignore[misc]  # of vLLM's class behind it
+            layer, query, *args, **kwargs
+        )
         return out
 
 
-class CompressingBuilder(CPUAttentionMetadataBuilder):  # type: ignore[misc]  # vLLM is untyped
+class Shortening:
     """Metadata in which a compacted request is as long as what is left of it."""
 
     kv_steps: Steps | None = None
+
+    @classmethod
+    def get_cudagraph_support(cls, vllm_config: Any, kv_cache_spec: Any) -> Any:
+        """Return that attention runs outside captured graphs where there is a policy.
+
+        A replayed graph reads the lengths that it was captured with, and keeps no queries.
+        """
+        carried = vllm_config.additional_config
+        if isinstance(carried, InterventionConfig) and carried.bundle.kv is not None:
+            return AttentionCGSupport.NEVER
+        return super().get_cudagraph_support(  # type: ignore[misc]  # of vLLM's class behind it
+            vllm_config, kv_cache_spec
+        )
 
     def build(
         self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False
@@ -44,18 +65,6 @@ class CompressingBuilder(CPUAttentionMetadataBuilder):  # type: ignore[misc]  # 
         """Build the metadata of a forward pass."""
         if self.kv_steps is not None:
             common_attn_metadata = self.kv_steps.shortened(common_attn_metadata)
-        return super().build(common_prefix_len, common_attn_metadata, fast_build)
-
-
-class CompressingBackend(CPUAttentionBackend):  # type: ignore[misc]  # vLLM is untyped
-    """vLLM's CPU attention with the two classes above."""
-
-    @staticmethod
-    def get_impl_cls() -> type[CompressingImpl]:
-        """Return what attends."""
-        return CompressingImpl
-
-    @staticmethod
-    def get_builder_cls() -> type[CompressingBuilder]:
-        """Return what prepares a forward pass."""
-        return CompressingBuilder
+        return super().build(  # type: ignore[misc]  # of vLLM's class behind it
+            common_prefix_len, common_attn_metadata, fast_build
+        )

@@ -23,7 +23,8 @@ _MOST = 32 * 1024 * 1024
 class Job:
     """One request to compact: its `held` tokens lie in `sources` and are packed into `targets`.
 
-    `count` is how many of its tokens were computed; both lists are numbers of blocks.
+    `count` is how many of its tokens were computed; both lists are numbers of blocks, int64, on the
+    device of the caches.
     """
 
     request: str
@@ -114,7 +115,7 @@ class Compactor:
         # Token by token, as vLLM writes them: [L, budget, G, D].
         packed = [one.gather(2, index).transpose(1, 2).contiguous() for one in (keys, values)]
         size = self.layout.block_size
-        place = torch.arange(keep.shape[-1])
+        place = torch.arange(keep.shape[-1], device=keep.device)
         slots = job.targets[place // size] * size + place % size
         for at, layer in enumerate(layers):
             self.layers[layer].write(packed[0][at], packed[1][at], slots)

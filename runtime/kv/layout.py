@@ -1,8 +1,8 @@
-"""How the CPU keeps keys and values in a block: read off by writing element numbers.
+"""How keys and values lie in a block of the cache: read off by writing element numbers.
 
-The order depends on the instruction set, the type and the head size, and vLLM's own op that
-writes the cache is the only place that knows it. So each element of one block is written with its
-number, and where the numbers lie in memory is the order.
+The order depends on the backend, and on a CPU on the instruction set, the type and the head size;
+vLLM's own op that writes the cache is the only place that knows it. So each element of one block is
+written with its number, and where the numbers lie is the order.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _BASE = 128
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where element i of a block `[block, D]` lies in memory, for keys and for values."""
+    """Where element i of a block `[block, D]` lies within a head's part, for keys and values."""
 
     block_size: int
     head_size: int
-    keys: torch.Tensor  # [block · D] int64
+    keys: torch.Tensor  # [block · D] int64, into [block · 2 D], on the device of the cache
     values: torch.Tensor
 
     def read(self, cache: torch.Tensor, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,13 +34,11 @@ class Layout:
 
         `cache` is `[blocks, G, block, 2 D]`, `blocks` numbers of blocks, int64.
         """
-        found = cache.index_select(0, blocks)
-        count, groups = found.shape[:2]
-        both = found.view(count, groups, 2, self.block_size * self.head_size)
-        shape = (count, groups, self.block_size, self.head_size)
+        found = cache.index_select(0, blocks).flatten(2)
+        shape = (*found.shape[:2], self.block_size, self.head_size)
         keys, values = (
-            both[:, :, i].index_select(-1, order).view(shape).transpose(0, 1).flatten(1, 2)
-            for i, order in enumerate((self.keys, self.values))
+            found.index_select(-1, order).view(shape).transpose(0, 1).flatten(1, 2)
+            for order in (self.keys, self.values)
         )
         return keys, values
 
@@ -51,24 +49,23 @@ def calibrate(cache: torch.Tensor, write: Write) -> Layout:
     Raises IntervError E575 where elements are not simply moved.
     """
     _, groups, block_size, twice = cache.shape
-    head_size = twice // 2
-    count = block_size * head_size
-    number = torch.arange(count)
-    found = torch.zeros(2, count, dtype=torch.int64)
-    slots = torch.arange(block_size)
+    count, device = block_size * twice, cache.device
+    # Keys are numbered from 0 and values behind them.
+    number = torch.arange(count, device=device).view(2, block_size, 1, twice // 2)
+    found = torch.zeros(count, dtype=torch.int64, device=device)
+    slots = torch.arange(block_size, device=device)
     place = 1
     while place < count:
-        digits = (number // place % _BASE).view(block_size, 1, head_size)
-        rows = digits.expand(-1, groups, -1).to(cache.dtype).contiguous()
-        block = torch.zeros(1, groups, block_size, twice, dtype=cache.dtype)
-        write(rows, rows, block, slots)
-        found += block[0, 0].reshape(2, count).long() * place
+        digits = (number // place % _BASE).expand(-1, -1, groups, -1)
+        key, value = digits.to(cache.dtype).contiguous()
+        block = torch.zeros(1, groups, block_size, twice, dtype=cache.dtype, device=device)
+        write(key, value, block, slots)
+        found += block[0, 0].flatten().long() * place
         place *= _BASE
-    for one in found:
-        if not torch.equal(one.sort().values, number):
-            raise IntervError(
-                "E575",
-                "this CPU keeps keys and values in an order that interv cannot read",
-                notes=[f"type {cache.dtype}, {block_size} tokens a block, head size {head_size}"],
-            )
-    return Layout(block_size, head_size, found[0].argsort(), found[1].argsort())
+    if not torch.equal(found.sort().values, number.flatten()):
+        raise IntervError(
+            "E575",
+            "keys and values lie in the cache in an order that interv cannot read",
+            notes=[f"type {cache.dtype}, {block_size} tokens a block, head size {twice // 2}"],
+        )
+    return Layout(block_size, twice // 2, *found.argsort().view(2, -1))

@@ -70,6 +70,7 @@ class Ring:
 
     def queries(self, layers: Sequence[int], request: str, count: int) -> torch.Tensor:
         """Return the queries of a request's tokens before `count`, `[layers, W, N, D]`."""
-        seat = self._seats[request]
-        place = torch.arange(count - self.window, count) % self.window + seat * self.window
-        return torch.stack([self._rows[layer][place] for layer in layers])
+        seat, rows = self._seats[request], [self._rows[layer] for layer in layers]
+        recent = torch.arange(count - self.window, count, device=rows[0].device)
+        place = recent % self.window + seat * self.window
+        return torch.stack([one[place] for one in rows])

@@ -12,9 +12,11 @@ from interv.errors import IntervError
 from interv.kv.policy import make_policy
 from interv.kv.settings import KvSettings, advice
 from interv.runtime import compat
+from interv.runtime.kv.attention import BACKENDS
+from interv.runtime.kv.batch import Batch, batches_of, wrap
 from interv.runtime.kv.compact import Compactor, Job, Layer
 from interv.runtime.kv.layout import calibrate
-from interv.runtime.kv.refuse import refuse_layers, refuse_worker
+from interv.runtime.kv.refuse_model import refuse_blocks, refuse_layers, refuse_worker
 from interv.runtime.kv.ring import Ring
 from interv.runtime.kv.steps import Steps
 
@@ -22,11 +24,11 @@ from interv.runtime.kv.steps import Steps
 def attach_kv(worker: compat.Worker, settings: KvSettings) -> None:
     """Put a policy between a worker and its cache; comes before the model is made.
 
-    Raises IntervError E570 for what the policy cannot run on.
+    Raises IntervError E571 for a runner that it cannot be attached to.
     """
     runner = worker.model_runner
     refuse_worker(runner)
-    compat.replace_cpu_attention("interv.runtime.kv.attention.CompressingBackend")
+    compat.replace_attention(BACKENDS)
     for line in advice(settings):
         compat.log.warning("interv: %s", line)
     runner.interv_kv = KvWorker(runner, settings)
@@ -39,38 +41,33 @@ class KvWorker:
         self._runner, self._settings = runner, settings
         self._policy = make_policy(settings)
         self._ring = Ring(settings.window) if self._policy.needs_queries else None
-        self.steps = Steps(settings, self._ring)
+        self.steps = Steps(settings, self._ring, runner.device)
         self._compactor: Compactor | None = None
-        self._wrap("get_kv_cache_spec", self._specs)
-        self._wrap("initialize_kv_cache", self._bind)
-        self._wrap("_update_states", self._begin)
-        self._wrap("_model_forward", self._forward)
-
-    def _wrap(self, name: str, around: Any) -> None:
-        original = getattr(self._runner, name)
-
-        @functools.wraps(original)
-        def method(*args: Any, **kwargs: Any) -> Any:
-            return around(original, *args, **kwargs)
-
-        setattr(self._runner, name, method)
+        self._batches = batches_of(runner, settings)
+        wrap(runner, "get_kv_cache_spec", self._specs)
+        wrap(runner, "initialize_kv_cache", self._bind)
+        self._batches.hook(self._begin, self.steps.end)
 
     def _specs(self, original: Any) -> Mapping[str, Any]:
         """Return the specs of the layers' caches, as compressed ones."""
         from interv.runtime.kv.spec import CompressedSpec
 
         specs = original()
-        refuse_layers(specs, self._runner)
+        refuse_layers(specs, self._runner.compilation_config.static_forward_context)
         return {name: CompressedSpec.of(spec, self._settings) for name, spec in specs.items()}
 
     def _bind(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        """Take the caches once they are there."""
+        """Take the caches once they are there; those that are made for a profile go again."""
         result = original(*args, **kwargs)
+        if kwargs.get("is_profiling"):
+            return result
         runner = self._runner
         (group,) = runner.kv_cache_config.kv_cache_groups
+        size = group.kv_cache_spec.block_size
         modules = [
             runner.compilation_config.static_forward_context[name] for name in group.layer_names
         ]
+        refuse_blocks(modules[0], size)
         for index, module in enumerate(modules):
             module.impl.kv_ring, module.impl.kv_layer = self._ring, index
         for groups in runner.attn_groups:
@@ -79,7 +76,7 @@ class KvWorker:
                     builder.kv_steps = self.steps
         if self._ring is not None:
             self._ring.open(len(modules))
-        self.steps.block_size = group.kv_cache_spec.block_size
+        self.steps.block_size = size
         self._compactor = self._made(modules)
         return result
 
@@ -96,53 +93,25 @@ class KvWorker:
         layout = calibrate(first.kv_cache, write)
         return Compactor(self._policy, layers, layout, self._ring, scales.pop())
 
-    def _begin(self, original: Any, scheduler_output: Any) -> Any:
-        """Settle the batch, then compact its requests that are at a point."""
-        result = original(scheduler_output)
-        batch = self._runner.input_batch
-        count = batch.num_reqs
-        if count:
-            due = self.steps.begin(
-                batch.req_ids[:count],
-                batch.num_computed_tokens_cpu[:count],
-                self._runner.requests,
-                bool(scheduler_output.scheduled_new_reqs),
-            )
-            if due:
-                assert self._compactor is not None
-                self._compactor.run([self._job(row) for row in due])
-        return result
+    def _begin(self, batch: Batch) -> None:
+        """Take in a step's batch, and compact its requests that are at a point."""
+        due = self.steps.begin(batch)
+        if due:
+            assert self._compactor is not None
+            self._compactor.run([self._job(batch, row) for row in due])
 
-    def _job(self, row: int) -> Job:
+    def _job(self, batch: Batch, row: int) -> Job:
         """Give a request the blocks it packs into, and return what is to be done.
 
         The scheduler has freed those it gives up and appended the new ones: all of them the first
         time, and later those that it grows into.
         """
-        batch, size = self._runner.input_batch, self.steps.block_size
-        name = batch.req_ids[row]
-        count = int(batch.num_computed_tokens_cpu[row])
-        held, budget = self.steps.held(row), self._settings.budget
-        state = self._runner.requests[name]
-        blocks = state.block_ids[0]
-        old, new = blocks[: -(-held // size)], blocks[-(-held // size) :]
-        packed = -(-budget // size)
-        state.block_ids[0][:] = new if self.steps.is_first(row) else old[:packed] + new
-        batch.block_table[0].add_row(state.block_ids[0], row)
-        return Job(
-            name,
-            count,
-            held,
-            torch.tensor(old, dtype=torch.int64),
-            torch.tensor(state.block_ids[0][:packed], dtype=torch.int64),
-        )
-
-    def _forward(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run the model, then forget the step."""
-        try:
-            return original(*args, **kwargs)
-        finally:
-            self.steps.end()
+        size = self.steps.block_size
+        held = self.steps.held(row)
+        packed = -(-self._settings.budget // size)
+        stay = 0 if self.steps.is_first(row) else packed
+        sources, targets = self._batches.cut(row, -(-held // size), stay, packed)
+        return Job(batch.ids[row], int(batch.counts[row]), held, sources, targets)
 
 
 def _write(module: Any, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor) -> None:
