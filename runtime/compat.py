@@ -254,6 +254,17 @@ def is_rocm() -> bool:
     return bool(current_platform.is_rocm())
 
 
+def captures_attention(runner: Runner) -> bool:
+    """Say whether a runner may replay graphs that hold attention, and not what is around it."""
+    mode = runner.compilation_config.cudagraph_mode
+    return mode is not None and bool(mode.has_full_cudagraphs())
+
+
+def most_captured(runner: Runner) -> int:
+    """Return the most tokens that a captured graph takes."""
+    return int(runner.compilation_config.max_cudagraph_capture_size or 0)
+
+
 def attention_name(layer: Any) -> str:
     """Return the name of the backend that a layer attends by, as users choose it."""
     return str(layer.get_attn_backend().get_name())

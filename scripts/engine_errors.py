@@ -214,9 +214,13 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
         "a layer whose cache a KV policy cannot compress",
         "layer 'model.layers.0.self_attn.attn' has no full attention: SlidingWindowSpec",
     ),
+    "E573": (
+        "attention that a KV policy cannot be attached to",
+        "layer 'layers.0.attn' attends by FLASHINFER, which a KV policy cannot be attached to",
+    ),
     "E575": (
-        "the CPU's own order of keys and values cannot be read",
-        "this CPU keeps keys and values in an order that interv cannot read",
+        "the order of keys and values in the cache cannot be read",
+        "keys and values lie in the cache in an order that interv cannot read",
     ),
     "E580": (
         "what a request says of its KV cache is neither on nor off",

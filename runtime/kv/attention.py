@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from vllm.v1.attention.backend import AttentionCGSupport
-
-from interv.runtime.config import InterventionConfig
-
 if TYPE_CHECKING:
+    import torch
+
     from interv.runtime.kv.ring import Ring
     from interv.runtime.kv.steps import Steps
 
@@ -45,26 +42,14 @@ class Shortening:
     """Metadata in which a compacted request is as long as what is left of it."""
 
     kv_steps: Steps | None = None
-
-    @classmethod
-    def get_cudagraph_support(cls, vllm_config: Any, kv_cache_spec: Any) -> Any:
-        """Return that attention runs outside captured graphs where there is a policy.
-
-        A replayed graph reads the lengths that it was captured with, and keeps no queries.
-        """
-        carried = vllm_config.additional_config
-        if isinstance(carried, InterventionConfig) and carried.bundle.kv is not None:
-            return AttentionCGSupport.NEVER
-        return super().get_cudagraph_support(  # type: ignore[misc]  # of vLLM's class behind it
-            vllm_config, kv_cache_spec
-        )
+    kv_lengths: torch.Tensor | None = None  # what a captured graph reads, where there are such
 
     def build(
         self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False
     ) -> Any:
         """Build the metadata of a forward pass."""
         if self.kv_steps is not None:
-            common_attn_metadata = self.kv_steps.shortened(common_attn_metadata)
+            common_attn_metadata = self.kv_steps.shortened(common_attn_metadata, self.kv_lengths)
         return super().build(  # type: ignore[misc]  # of vLLM's class behind it
             common_prefix_len, common_attn_metadata, fast_build
         )

@@ -42,9 +42,7 @@ class Batches(Protocol):
         And `end` behind it. Passes of no request, as for warm-up, are not announced.
         """
 
-    def cut(
-        self, row: int, held: int, stay: int, packed: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def cut(self, row: int, held: int, stay: int, packed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Take blocks from a request that the scheduler has taken already; return two lists.
 
         Of the `held` blocks that request `row` had before this step the first `stay` remain, and
@@ -118,9 +116,7 @@ class FirstBatches:
         counts = batch.num_computed_tokens_cpu[: batch.num_reqs].astype(np.int64)
         return Batch(self._ids, counts, self._first, requests)
 
-    def cut(
-        self, row: int, held: int, stay: int, packed: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def cut(self, row: int, held: int, stay: int, packed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cut the request's list of blocks; its row of the table is sent before the model runs."""
         batch, device = self._runner.input_batch, self._runner.device
         blocks = self._runner.requests[batch.req_ids[row]].block_ids[0]
@@ -174,9 +170,7 @@ class SecondBatches:
         known = self._runner.req_states.req_id_to_index
         return Batch(batch.req_ids, counts, self._first[self._rows], known)
 
-    def cut(
-        self, row: int, held: int, stay: int, packed: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def cut(self, row: int, held: int, stay: int, packed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cut the request's row of the table on the device, where its blocks are known."""
         tables, index = self._runner.block_tables, int(self._rows[row])
         line = tables.block_tables[0].gpu[index]

@@ -58,12 +58,16 @@ class Steps:
         if self._ring is not None:
             self._ring.end()
 
-    def shortened(self, common: Any) -> Any:
+    def shortened(self, common: Any, lengths: torch.Tensor | None = None) -> Any:
         """Return a step's metadata with the compacted requests' lengths, and mend their slots.
 
         The slots are changed in place, since the op that writes the cache reads the same memory.
-        The lengths are not: a runner compares its own with the lengths of prompts.
+        The lengths are not: a runner compares its own with the lengths of prompts. They go to
+        `lengths` where that is given: a captured graph reads them there, in every pass.
         """
+        if lengths is not None:
+            lengths = lengths[: len(common.seq_lens)].copy_(common.seq_lens)
+            common = replace(common, seq_lens=lengths)
         count = len(self._batch.ids)
         if not count:
             return common
@@ -72,7 +76,9 @@ class Steps:
         if not self._dropped.any():
             return common
         self._mend_slots(common, starts)
-        lengths, bound = common.seq_lens.clone(), common.seq_lens_cpu_upper_bound
+        if lengths is None:
+            lengths = common.seq_lens.clone()
+        bound = common.seq_lens_cpu_upper_bound
         lengths[:count] -= self._put(self._dropped).to(lengths.dtype)
         if bound is not None:
             bound = bound.clone()
@@ -113,4 +119,4 @@ class Steps:
         positions = np.repeat(low[near], each) + within
         source = np.repeat(starts[near] - before[near], each) + positions
         target = np.repeat(seats, each) * self._ring.window + positions % self._ring.window
-        self._ring.begin(*self._put(np.stack([source, target])))
+        self._ring.begin(*self._put(np.stack([source, target])), tokens=int(starts[-1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -53,7 +53,15 @@ class KvWorker:
         from interv.runtime.kv.spec import CompressedSpec
 
         specs = original()
-        refuse_layers(specs, self._runner.compilation_config.static_forward_context)
+        layers = self._runner.compilation_config.static_forward_context
+        refuse_layers(specs, layers)
+        if self._ring is not None and compat.captures_attention(self._runner):
+            # Now, so that vLLM counts them in what is left for the cache.
+            impl = layers[next(iter(specs))].impl
+            shape, device = (0, impl.num_heads, impl.head_size), self._runner.device
+            like = torch.empty(shape, dtype=self._runner.dtype, device=device)
+            seats, tokens = self._runner.max_num_reqs, compat.most_captured(self._runner)
+            self._ring.fix(len(specs), seats, tokens, like)
         return {name: CompressedSpec.of(spec, self._settings) for name, spec in specs.items()}
 
     def _bind(self, original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -70,10 +78,11 @@ class KvWorker:
         refuse_blocks(modules[0], size)
         for index, module in enumerate(modules):
             module.impl.kv_ring, module.impl.kv_layer = self._ring, index
-        for groups in runner.attn_groups:
-            for one in groups:
-                for builder in one.metadata_builders:
-                    builder.kv_steps = self.steps
+        for builder in _builders(runner):
+            builder.kv_steps = self.steps
+            if compat.captures_attention(runner):
+                most = max(runner.max_num_reqs, compat.most_captured(runner))
+                builder.kv_lengths = torch.zeros(most, dtype=torch.int32, device=runner.device)
         if self._ring is not None:
             self._ring.open(len(modules))
         self.steps.block_size = size
@@ -112,6 +121,12 @@ class KvWorker:
         stay = 0 if self.steps.is_first(row) else packed
         sources, targets = self._batches.cut(row, -(-held // size), stay, packed)
         return Job(batch.ids[row], int(batch.counts[row]), held, sources, targets)
+
+
+def _builders(runner: compat.Runner) -> Iterator[Any]:
+    for groups in runner.attn_groups:
+        for one in groups:
+            yield from one.metadata_builders
 
 
 def _write(module: Any, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor) -> None:

@@ -18,10 +18,12 @@ from tests.engine.answer import Answer, Ask, Seen
 from tests.engine.watch import Watch
 from tests.kv.accounts import Accounts, Audit
 
+_SECOND = {"VLLM_CPU_CI_ENV": "1", "TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"}
 FLAVOURS = {
     "inductor": {},
     "traced": {"VLLM_CPU_CI_ENV": "1"},
-    "B": {"VLLM_CPU_CI_ENV": "1", "TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"},
+    "B": _SECOND,
+    "triton": _SECOND,
 }
 
 
@@ -52,7 +54,7 @@ def prepare(flavour: str, options: dict[str, Any]) -> None:
         original(cls, config)
         if options.get("async_scheduling"):
             config.scheduler_config.async_scheduling = True
-        if flavour == "B":
+        if flavour in ("B", "triton"):
             config.compilation_config.mode = CompilationMode.VLLM_COMPILE
             config.compilation_config.backend = "eager"
             config.compilation_config.compile_sizes = []
@@ -60,6 +62,21 @@ def prepare(flavour: str, options: dict[str, Any]) -> None:
             config.compilation_config.ir_enable_torch_wrap = True
 
     CpuPlatform.check_and_update_config = classmethod(check_and_update_config)
+    if flavour == "triton":
+        _attend_by_triton(CpuPlatform)
+
+
+def _attend_by_triton(platform: Any) -> None:
+    """Have the CPU platform choose the Triton backend, which it never would."""
+    import torch
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+    def get_attn_backend_cls(cls: Any, *args: Any, **kwargs: Any) -> str:
+        return AttentionBackendEnum.TRITON_ATTN.get_path()
+
+    platform.get_attn_backend_cls = classmethod(get_attn_backend_cls)
+    # Its kernel that writes the cache asks which GPU it is on, for the size of a tile.
+    torch.cuda.get_device_capability = lambda *_: (9, 0)
 
 
 def _mend_interpreter() -> None:

@@ -51,7 +51,7 @@ class EngineHost:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
         (theirs, writing), (reading, answering) = os.pipe(), os.pipe()
         self._stdin, self._replies = os.fdopen(writing, "wb"), os.fdopen(reading, "rb")
-        nursery = Nursery.of(interpreted=flavour == "B")
+        nursery = Nursery.of(interpreted="TRITON_INTERPRET" in FLAVOURS[flavour])
         self._child = nursery.fork(theirs, self._log.fileno(), answering)
         os.close(theirs)
         os.close(answering)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from interv.errors import IntervError
 from interv.kv.policy import make_policy
 from interv.kv.settings import KvSettings
+from interv.runtime.kv.batch import NEVER, Batch
 from interv.runtime.kv.compact import Compactor, Job, Layer
 from interv.runtime.kv.layout import Layout, calibrate
 from interv.runtime.kv.ring import Ring
@@ -37,7 +37,7 @@ def plain_write(
 
 def plain_layout() -> Layout:
     order = torch.arange(BLOCK * SIZE)
-    return Layout(BLOCK, SIZE, order, order)
+    return Layout(BLOCK, SIZE, order, order + BLOCK * SIZE)
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Bench:
         slots = torch.tensor(blocks)[place // BLOCK] * BLOCK + place % BLOCK
         window, seat = SETTINGS.window, self.ring.seat(name)
         recent = torch.arange(held - window, held)
-        self.ring.begin(torch.arange(window), seat * window + recent % window)
+        self.ring.begin(torch.arange(window), seat * window + recent % window, window)
         made = []
         for layer, cache in enumerate(self.caches):
             keys, values = (torch.randn(shape, generator=generator) for _ in range(2))
@@ -165,6 +165,30 @@ def test_the_layout_is_read_off(dtype: torch.dtype, block: int, size: int) -> No
     assert torch.equal(values, value[wanted].transpose(0, 1))
 
 
+@pytest.mark.parametrize("heads_first", [True, False])
+def test_the_layout_of_the_backends_for_cuda(heads_first: bool) -> None:
+    """Token by token and head by head, in either order in memory; values lie behind keys."""
+
+    def write(
+        key: torch.Tensor, value: torch.Tensor, cache: torch.Tensor, slots: torch.Tensor
+    ) -> None:
+        parts = cache.transpose(1, 2).split(SIZE, dim=-1)
+        for part, rows in zip(parts, (key, value), strict=True):
+            part[slots // BLOCK, slots % BLOCK] = rows
+
+    if heads_first:
+        cache = torch.zeros(5, GROUPS, BLOCK, 2 * SIZE)
+    else:
+        cache = torch.zeros(5, BLOCK, GROUPS, 2 * SIZE).transpose(1, 2)
+    layout = calibrate(cache, write)
+    key, value = (torch.randn(5 * BLOCK, GROUPS, SIZE) for _ in range(2))
+    write(key, value, cache, torch.arange(5 * BLOCK))
+    keys, values = layout.read(cache, torch.tensor([3, 1]))
+    wanted = torch.cat([torch.arange(n * BLOCK, (n + 1) * BLOCK) for n in (3, 1)])
+    assert torch.equal(keys, key[wanted].transpose(0, 1))
+    assert torch.equal(values, value[wanted].transpose(0, 1))
+
+
 def test_a_cache_that_keeps_something_else_is_refused() -> None:
     def write(
         key: torch.Tensor, value: torch.Tensor, cache: torch.Tensor, slots: torch.Tensor
@@ -175,16 +199,21 @@ def test_a_cache_that_keeps_something_else_is_refused() -> None:
     with pytest.raises(IntervError) as refused:
         calibrate(cache, write)
     assert str(refused.value) == (
-        "error[E575]: this CPU keeps keys and values in an order that interv cannot read\n"
+        "error[E575]: keys and values lie in the cache in an order that interv cannot read\n"
         "  = type torch.float32, 4 tokens a block, head size 8"
     )
 
 
-def state(prompt: int, said: str | None = None) -> Any:
-    extra = {} if said is None else {"intervention_kv": said}
-    return SimpleNamespace(
-        num_prompt_tokens=prompt, sampling_params=SimpleNamespace(extra_args=extra)
-    )
+def batch(counts: dict[str, int], first: dict[str, int]) -> Batch:
+    """Return a batch of requests with these counts; one without a first point is `off`."""
+    points = np.array([first.get(name, NEVER) for name in counts])
+    return Batch(list(counts), np.array(list(counts.values())), points, counts)
+
+
+def steps_on_a_cpu(ring: Ring | None) -> Steps:
+    steps = Steps(SETTINGS, ring, torch.device("cpu"))
+    steps.block_size = BLOCK
+    return steps
 
 
 @dataclass
@@ -197,17 +226,17 @@ class Common:
     block_table_tensor: torch.Tensor
     slot_mapping: torch.Tensor
     max_seq_len: int = 0
+    seq_lens_cpu_upper_bound: torch.Tensor | None = None
 
 
 def test_a_step_is_as_long_as_what_is_left() -> None:
     """Of four requests: one compacted, one off, one before its point, one in a chunk up to it."""
-    requests = {"a": state(5), "b": state(5, "off"), "c": state(5), "d": state(40)}
     counts, new = np.array([30, 60, 26, 33]), [1, 1, 1, 7]
     ring = Ring(SETTINGS.window)
     ring.open(1)
-    steps = Steps(SETTINGS, ring)
-    steps.block_size = BLOCK
-    assert steps.begin(list(requests), counts, requests, True) == []
+    steps = steps_on_a_cpu(ring)
+    requests = dict(zip("abcd", counts.tolist(), strict=True))
+    assert steps.begin(batch(requests, {"a": 28, "c": 28, "d": 40})) == []
     starts = np.concatenate([[0], np.cumsum(new)])
     positions = np.concatenate([np.arange(n, n + k) for n, k in zip(counts, new, strict=True)])
     table = torch.arange(4 * 20).view(4, 20)
@@ -217,11 +246,13 @@ def test_a_step_is_as_long_as_what_is_left() -> None:
         torch.from_numpy(positions),
         table,
         torch.full((12,), -1),
+        seq_lens_cpu_upper_bound=torch.from_numpy(counts + new).int(),
     )
     short = steps.shortened(common)
     # The first was cut from 28 to 18 tokens.
     assert short.seq_lens.tolist() == [31 - 10, 61, 27, 40]
     assert short.max_seq_len == 61
+    assert short.seq_lens_cpu_upper_bound.tolist() == [31 - 10, 61, 27, 40]
     assert common.seq_lens.tolist() == [31, 61, 27, 40]
     rows = [0, 1, 2, *[3] * 7]
     gone = [10, 0, 0, *[0] * 7]
@@ -240,12 +271,9 @@ def test_a_step_is_as_long_as_what_is_left() -> None:
 
 
 def test_due_requests_are_named() -> None:
-    requests = {"a": state(5), "b": state(50), "c": state(5)}
-    steps = Steps(SETTINGS, None)
-    assert steps.begin(["a", "b", "c"], np.array([28, 50, 38]), requests, True) == [0, 1, 2]
+    steps, first = steps_on_a_cpu(None), {"a": 28, "b": 50, "c": 28}
+    assert steps.begin(batch({"a": 28, "b": 50, "c": 38}, first)) == [0, 1, 2]
     assert [steps.is_first(row) for row in range(3)] == [True, True, False]
     assert [steps.held(row) for row in range(3)] == [28, 50, 28]
-    assert steps.begin(["b", "c"], np.array([51, 39]), requests, False) == []
-    # An id that comes again stands for another request.
-    requests["b"] = state(51)
-    assert steps.begin(["b", "c"], np.array([51, 39]), requests, True) == [0]
+    assert steps.begin(batch({"b": 51, "c": 39}, first)) == []
+    assert steps.begin(batch({"b": 51, "c": 39}, {**first, "b": 51})) == [0]

@@ -67,14 +67,15 @@ def watched(oracle: CompressedOracle) -> Iterator[dict[int, torch.Tensor]]:
         hook.remove()
 
 
-def test_an_edit_begins_where_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flavour", ["traced", pytest.param("B", marks=pytest.mark.slow)])
+def test_an_edit_begins_where_it_says(tmp_path: Path, flavour: str) -> None:
     model, rng = tiny_model("llama", tmp_path), random.Random(2)
     vector = torch.randn(HIDDEN_SIZE, generator=torch.Generator().manual_seed(1))
     save_file({"v": vector}, tmp_path / "v.safetensors")
     path = tmp_path / "kv.interv"
     path.write_text(TEXT)
     prompts = [[rng.randrange(3, VOCABULARY) for _ in range(n)] for n in (21, 130)]
-    with EngineHost("traced", model, [path], block_size=BLOCK) as engine:
+    with EngineHost(flavour, model, [path], block_size=BLOCK) as engine:
         asks = [Ask(one, tokens=TOKENS, sampling=PLAIN) for one in prompts]
         found = [only for (only,) in engine.call("capture", asks)]
         plain = engine.answers([Ask(one, "off", tokens=TOKENS, sampling=PLAIN) for one in prompts])

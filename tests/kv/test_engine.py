@@ -112,3 +112,39 @@ def test_a_compiled_model_answers_the_same(tmp_path: Path) -> None:
         found = engine.answers([Ask(one, tokens=200, sampling=PLAIN) for one in asked])
     for prompt, answer in zip(asked, found, strict=True):
         assert answer.ids == oracle.greedy(prompt, 200, Numbers(64), 32)[0]
+
+
+@pytest.mark.parametrize(
+    ("flavour", "tokens"), [("B", 90), pytest.param("triton", 60, marks=pytest.mark.slow)]
+)
+def test_the_second_runner_answers_the_same(tmp_path: Path, flavour: str, tokens: int) -> None:
+    model, rng = tiny_model("llama", tmp_path), random.Random(4)
+    asked = [[rng.randrange(3, VOCABULARY) for _ in range(n)] for n in (9, 70)]
+    oracle, path = CompressedOracle(model), document(tmp_path, "r1kv { budget = 32 buffer = 16 }")
+    with EngineHost(flavour, model, [path], block_size=BLOCK) as engine:
+        found = engine.answers([Ask(one, tokens=tokens, sampling=PLAIN) for one in asked])
+    for prompt, answer in zip(asked, found, strict=True):
+        ids, points = oracle.greedy(prompt, tokens, Numbers(32), 16)
+        assert len(points) > 1
+        assert answer.ids == ids
+
+
+@pytest.mark.slow
+def test_two_ranks_answer_as_one(tmp_path: Path) -> None:
+    """Each rank scores the heads that it has: what a head keeps does not depend on the others."""
+    model, rng = tiny_model("llama", tmp_path), random.Random(5)
+    prompts = [[rng.randrange(3, VOCABULARY) for _ in range(n)] for n in (9, 70, 150)]
+    asks = [Ask(one, tokens=150, sampling=PLAIN) for one in prompts]
+    path = document(tmp_path, "r1kv { budget = 64 buffer = 32 }")
+    room = {"block_size": BLOCK, "enable_prefix_caching": True, "async_scheduling": False}
+    with EngineHost("traced", model, [path], **room) as engine:
+        wanted = engine.answers(asks)
+    two = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
+    ranks = {**room, "tensor_parallel_size": 2}
+    with EngineHost("traced", model, [path], env=two, **ranks) as engine:
+        engine.call("account", 96)
+        found = engine.answers(asks)
+        audit = engine.call("audited")
+    assert [one.ids for one in found] == [one.ids for one in wanted]
+    assert audit.wrong == []
+    assert audit.compacted == len(asks)

@@ -1,4 +1,4 @@
-"""What a KV policy is refused with, word for word."""
+"""What a KV policy is refused with before a model is made, word for word."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from interv.runtime import compat
 from interv.runtime.admission import check_model, process_inputs
 from interv.runtime.config import InterventionConfig, arm
 from interv.runtime.kv.asked import is_compressed
-from interv.runtime.kv.refuse import refuse_config, refuse_layers, refuse_worker
+from interv.runtime.kv.refuse import refuse_config
 from tests.passes.small import MODEL
 from tests.runtime.documents import carried, config
 
@@ -32,7 +32,6 @@ PARTS = {
     "device_config": {"device_type": "cpu"},
     "speculative_config": None,
     "kv_transfer_config": None,
-    "use_v2_model_runner": False,
 }
 
 
@@ -68,8 +67,7 @@ ONE_BY_ONE: dict[str, dict[str, Any]] = {
     "MLA": {"model_config__use_mla": True},
     "encoder-decoder models": {"model_config__is_encoder_decoder": True},
     "pooling models": {"model_config__runner_type": "pooling"},
-    "vLLM's second model runner": {"use_v2_model_runner": True},
-    "attention on cuda": {"device_config__device_type": "cuda"},
+    "attention on xpu": {"device_config__device_type": "xpu"},
 }
 
 
@@ -80,14 +78,24 @@ def test_each_feature_is_refused(name: str) -> None:
     assert str(caught.value) == f"error[E570]: kv r1kv is not supported with {name}"
 
 
+def test_amd_is_not_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM calls both of them so."""
+    cuda = engine(device_config__device_type="cuda")
+    refuse_config(cuda, KvSettings())
+    monkeypatch.setattr(compat, "is_rocm", lambda: True)
+    with pytest.raises(IntervError) as caught:
+        refuse_config(cuda, KvSettings())
+    assert str(caught.value) == "error[E570]: kv r1kv is not supported with attention on ROCm"
+
+
 def test_all_of_them_are_named_at_once() -> None:
     refuse_config(engine(), KvSettings())
-    wrong = engine(use_v2_model_runner=True, device_config__device_type="cuda")
+    wrong = engine(speculative_config=object(), device_config__device_type="tpu")
     with pytest.raises(IntervErrors) as caught:
         refuse_config(wrong, KvSettings("snapkv"))
     assert str(caught.value) == (
-        "error[E570]: kv snapkv is not supported with vLLM's second model runner\n\n"
-        "error[E570]: kv snapkv is not supported with attention on cuda"
+        "error[E570]: kv snapkv is not supported with speculative decoding\n\n"
+        "error[E570]: kv snapkv is not supported with attention on tpu"
     )
 
 
@@ -107,74 +115,6 @@ def test_an_engine_is_refused_before_its_weights_are_loaded() -> None:
     with pytest.raises(IntervError) as caught:
         arm(engine(speculative_config=object()), compiled, {})
     assert str(caught.value) == "error[E570]: kv r1kv is not supported with speculative decoding"
-
-
-class TPUModelRunner:
-    """A runner that has only some of what is hooked into."""
-
-    def get_kv_cache_spec(self) -> None: ...
-
-    def _model_forward(self) -> None: ...
-
-
-def test_a_runner_without_the_hooks_is_refused() -> None:
-    with pytest.raises(IntervError) as caught:
-        refuse_worker(TPUModelRunner())
-    assert str(caught.value) == (
-        "error[E571]: a KV policy cannot be attached to TPUModelRunner\n"
-        "  = it lacks: initialize_kv_cache, _update_states"
-    )
-
-
-class SlidingWindowSpec:
-    """Looks like a layer's cache that forgets."""
-
-    def __init__(self, sliding_window: int) -> None:
-        self.sliding_window = sliding_window
-
-
-def runner(names: list[str], slopes: object = None, shared: Any = None) -> SimpleNamespace:
-    layers = {name: SimpleNamespace(impl=SimpleNamespace(alibi_slopes=slopes)) for name in names}
-    return SimpleNamespace(
-        compilation_config=SimpleNamespace(static_forward_context=layers),
-        shared_kv_cache_layers=shared or {},
-    )
-
-
-def full() -> Any:
-    (kind,) = compat.full_attention_kinds()
-    return object.__new__(kind)
-
-
-def test_layers_without_full_attention_are_refused() -> None:
-    specs = {"a": full(), "b": SlidingWindowSpec(512)}
-    with pytest.raises(IntervError) as caught:
-        refuse_layers(specs, runner(["a", "b"]))
-    assert str(caught.value) == (
-        "error[E572]: layer 'b' has no full attention: SlidingWindowSpec, window 512\n"
-        "  = a KV policy drops what full attention would have kept\n"
-        "  = leave 'kv' out of the document for this model"
-    )
-
-
-def test_the_first_few_layers_say_what_is_wrong_with_all() -> None:
-    names = [f"layers.{i}" for i in range(30)]
-    with pytest.raises(IntervErrors) as caught:
-        refuse_layers({name: full() for name in names}, runner(names, slopes=[1.0]))
-    assert str(caught.value).split("\n\n") == [
-        f"error[E572]: layer '{name}' counts positions from its cache (ALiBi), which a KV policy"
-        " leaves with gaps"
-        for name in names[:3]
-    ]
-
-
-def test_shared_caches_are_refused() -> None:
-    refuse_layers({"a": full()}, runner(["a"]))
-    with pytest.raises(IntervError) as caught:
-        refuse_layers({"a": full()}, runner(["a"], shared={"b": "a"}))
-    assert str(caught.value) == (
-        "error[E572]: layers share the caches of others, a KV policy cannot: b"
-    )
 
 
 TWICE = """\
