@@ -31,7 +31,8 @@ def attach_kv(worker: compat.Worker, settings: KvSettings) -> None:
     compat.replace_attention(BACKENDS)
     for line in advice(settings):
         compat.log.warning("interv: %s", line)
-    runner.interv_kv = KvWorker(runner, settings)
+    kv = runner.interv_kv = KvWorker(runner, settings)
+    wrap(worker, "compile_or_warm_up_model", kv.warm_up)
 
 
 class KvWorker:
@@ -43,6 +44,7 @@ class KvWorker:
         self._ring = Ring(settings.window) if self._policy.needs_queries else None
         self.steps = Steps(settings, self._ring, runner.device)
         self._compactor: Compactor | None = None
+        self._warming_up = False
         self._batches = batches_of(runner, settings)
         wrap(runner, "get_kv_cache_spec", self._specs)
         wrap(runner, "initialize_kv_cache", self._bind)
@@ -102,9 +104,17 @@ class KvWorker:
         layout = calibrate(first.kv_cache, write)
         return Compactor(self._policy, layers, layout, self._ring, scales.pop())
 
+    def warm_up(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run a worker's warm-up, whose requests no scheduler has given blocks to pack into."""
+        self._warming_up = True
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self._warming_up = False
+
     def _begin(self, batch: Batch) -> None:
         """Take in a step's batch, and compact its requests that are at a point."""
-        due = self.steps.begin(batch)
+        due = [] if self._warming_up else self.steps.begin(batch)
         if due:
             assert self._compactor is not None
             self._compactor.run([self._job(batch, row) for row in due])

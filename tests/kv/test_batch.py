@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from interv.kv.settings import KvSettings
 from interv.runtime.kv.batch import NEVER, Batch, Batches, batches_of
 
-SETTINGS = KvSettings(budget=18, buffer=10, window=4)
+SETTINGS = KvSettings("streaming", budget=18, buffer=10, window=4, own=(("sinks", 2),))
 WIDTH, ROWS = 40, 5
 
 
