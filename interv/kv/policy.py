@@ -10,7 +10,8 @@ A package brings one of its own under the entry-point group `interv.kv`:
 
         def score(self, keys, queries, scale):
             batch, groups, length, _ = keys.shape
-            older = torch.arange(length - self.settings.window, dtype=torch.float32)
+            count = length - self.settings.window
+            older = torch.arange(count, dtype=torch.float32, device=keys.device)
             return older.expand(batch, groups, -1)
 
 and documents then say `kv newest { budget = 512 }`. Memory, blocks, the prefix cache and

@@ -68,6 +68,12 @@ def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
     setattr(owner, name, method)
 
 
+def sent(values: npt.NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Return values of the host on a device, without waiting for it."""
+    host = torch.from_numpy(values)
+    return host if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)
+
+
 def _first_point(settings: KvSettings, prompt_length: int, params: Any) -> int:
     on = is_compressed(params, settings)
     return Schedule.of(settings, prompt_length).first if on else NEVER
@@ -120,11 +126,10 @@ class FirstBatches:
         """Cut the request's list of blocks; its row of the table is sent before the model runs."""
         batch, device = self._runner.input_batch, self._runner.device
         blocks = self._runner.requests[batch.req_ids[row]].block_ids[0]
-        before = torch.tensor(blocks[:held], dtype=torch.int64)
+        before = np.array(blocks[:held], np.int64)
         del blocks[stay:held]
         batch.block_table[0].add_row(blocks, row)
-        after = torch.tensor(blocks[:packed], dtype=torch.int64)
-        return before.to(device), after.to(device)
+        return sent(before, device), sent(np.array(blocks[:packed], np.int64), device)
 
 
 class SecondBatches:

@@ -15,7 +15,7 @@ class CompressingFlashImpl(Keeping, FlashAttentionImpl):  # type: ignore[misc]  
     """What attends."""
 
 
-class CompressingFlashBuilder(Shortening, FlashAttentionMetadataBuilder):  # type: ignore[misc]  # vLLM is untyped
+class CompressingFlashBuilder(Shortening, FlashAttentionMetadataBuilder):  # type: ignore[misc]
     """What prepares a forward pass."""
 
 

@@ -15,7 +15,7 @@ class CompressingCpuImpl(Keeping, CPUAttentionBackendImpl):  # type: ignore[misc
     """What attends."""
 
 
-class CompressingCpuBuilder(Shortening, CPUAttentionMetadataBuilder):  # type: ignore[misc]  # vLLM is untyped
+class CompressingCpuBuilder(Shortening, CPUAttentionMetadataBuilder):  # type: ignore[misc]
     """What prepares a forward pass."""
 
 

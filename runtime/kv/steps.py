@@ -14,7 +14,7 @@ import torch
 
 from interv.kv import schedule
 from interv.kv.settings import KvSettings
-from interv.runtime.kv.batch import Batch
+from interv.runtime.kv.batch import Batch, sent
 from interv.runtime.kv.ring import Ring
 
 _NOBODY = Batch((), np.zeros(0, np.int64), np.zeros(0, np.int64), ())
@@ -79,7 +79,7 @@ class Steps:
         if lengths is None:
             lengths = common.seq_lens.clone()
         bound = common.seq_lens_cpu_upper_bound
-        lengths[:count] -= self._put(self._dropped).to(lengths.dtype)
+        lengths[:count] -= sent(self._dropped, self._device).to(lengths.dtype)
         if bound is not None:
             bound = bound.clone()
             bound[:count] -= torch.from_numpy(self._dropped).to(bound.dtype)
@@ -88,17 +88,11 @@ class Steps:
             common, seq_lens=lengths, max_seq_len=longest, seq_lens_cpu_upper_bound=bound
         )
 
-    def _put(self, values: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Copy to the device, without waiting for it."""
-        host = torch.from_numpy(values)
-        if self._device.type == "cpu":
-            return host
-        return host.pin_memory().to(self._device, non_blocking=True)
-
     def _mend_slots(self, common: Any, starts: npt.NDArray[np.int64]) -> None:
         tokens, new = int(starts[-1]), np.diff(starts)
         rows = np.arange(len(self._dropped))
-        row, gone = self._put(np.stack([np.repeat(one, new) for one in (rows, self._dropped)]))
+        both = np.stack([np.repeat(one, new) for one in (rows, self._dropped)])
+        row, gone = sent(both, self._device)
         place = common.positions[:tokens] - gone
         blocks = common.block_table_tensor[row, place // self.block_size].long()
         common.slot_mapping[:tokens] = blocks * self.block_size + place % self.block_size
@@ -119,4 +113,5 @@ class Steps:
         positions = np.repeat(low[near], each) + within
         source = np.repeat(starts[near] - before[near], each) + positions
         target = np.repeat(seats, each) * self._ring.window + positions % self._ring.window
-        self._ring.begin(*self._put(np.stack([source, target])), tokens=int(starts[-1]))
+        both = sent(np.stack([source, target]), self._device)
+        self._ring.begin(both[0], both[1], tokens=int(starts[-1]))

@@ -15,7 +15,7 @@ class CompressingTritonImpl(Keeping, TritonAttentionImpl):  # type: ignore[misc]
     """What attends."""
 
 
-class CompressingTritonBuilder(Shortening, TritonAttentionMetadataBuilder):  # type: ignore[misc]  # vLLM is untyped
+class CompressingTritonBuilder(Shortening, TritonAttentionMetadataBuilder):  # type: ignore[misc]
     """What prepares a forward pass."""
 
 

@@ -17,9 +17,11 @@ from tests.repo.files import PACKAGES, PROJECT, ROOT, STAGES, name_of, python_fi
 KNOWS_VLLM = {
     "runtime/compat.py": None,
     # Classes that derive from vLLM's own, which its registries ask for.
-    "runtime/kv/attention.py": None,
+    "runtime/kv/flash.py": None,
     "runtime/kv/manager.py": None,
+    "runtime/kv/on_cpu.py": None,
     "runtime/kv/spec.py": None,
+    "runtime/kv/triton.py": None,
     "interv/generate.py": {"vllm"},
     "interv/measure.py": {"vllm"},
     "interv/extract/forward.py": {"vllm"},
