@@ -29,26 +29,7 @@ def refuse_layers(specs: Mapping[str, Any], layers: Mapping[str, Any]) -> None:
 
     `layers` are the model's by name, those of `specs` among them.
     """
-    kinds = compat.full_attention_kinds()
-    errors = []
-    for name, spec in specs.items():
-        window = getattr(spec, "sliding_window", None) or getattr(
-            spec, "attention_chunk_size", None
-        )
-        if type(spec) not in kinds or window:
-            errors.append(_not_full(name, spec, window))
-        elif spec.head_size_v != spec.head_size:
-            errors.append(_uneven(name, spec))
-        elif not isinstance(layers[name].impl, Keeping):
-            errors.append(_other_backend(name, compat.attention_name(layers[name])))
-        elif getattr(layers[name].impl, "alibi_slopes", None) is not None:
-            errors.append(
-                IntervError(
-                    "E572",
-                    f"layer '{name}' counts positions from its cache (ALiBi), which a KV policy"
-                    " leaves with gaps",
-                )
-            )
+    errors = [found for name in specs if (found := _fault(name, specs[name], layers[name]))]
     shared = [n for n, one in layers.items() if getattr(one, "kv_sharing_target_layer_name", None)]
     if shared:
         names = ", ".join(sorted(shared)[:3])
@@ -69,6 +50,27 @@ def refuse_blocks(layer: Any, block_size: int) -> None:
             f" {found}, a KV policy cannot",
             helps=[f"start the engine with --block-size {found}"],
         )
+
+
+def _fault(name: str, spec: Any, layer: Any) -> IntervError | None:
+    window = getattr(spec, "sliding_window", None) or getattr(spec, "attention_chunk_size", None)
+    if type(spec) not in compat.full_attention_kinds() or window:
+        return _not_full(name, spec, window)
+    if spec.head_size_v != spec.head_size:
+        return _uneven(name, spec)
+    if not isinstance(layer.impl, Keeping):
+        return _other_backend(name, compat.attention_name(layer))
+    if getattr(layer.impl, "alibi_slopes", None) is not None:
+        return _counting(name)
+    return None
+
+
+def _counting(name: str) -> IntervError:
+    return IntervError(
+        "E572",
+        f"layer '{name}' counts positions from its cache (ALiBi), which a KV policy leaves with"
+        " gaps",
+    )
 
 
 def _not_full(name: str, spec: Any, window: int | None) -> IntervError:
