@@ -30,7 +30,7 @@ class Batch:
     ids: Sequence[str]  # [R]
     counts: npt.NDArray[np.int64]  # [R], tokens that were computed before it
     first: npt.NDArray[np.int64]  # [R], the first compaction point, NEVER where there is none
-    present: Container[str]  # every request that the runner knows
+    present: Container[str]  # every request that is running, in this pass or not
 
 
 class Batches(Protocol):
@@ -88,12 +88,14 @@ class FirstBatches:
         self._runner, self._settings = runner, settings
         self._ids: list[str] = []
         self._first: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._preempted: set[str] = set()
 
     def hook(self, begin: Callable[[Batch], None], end: Callable[[], None]) -> None:
         """Call `begin` when the batch is settled and `end` behind the model."""
 
         def update(original: Any, scheduler_output: Any) -> Any:
             result = original(scheduler_output)
+            self._preempted |= scheduler_output.preempted_req_ids or set()
             if self._runner.input_batch.num_reqs:
                 begin(self._batch(bool(scheduler_output.scheduled_new_reqs)))
             return result
@@ -120,7 +122,11 @@ class FirstBatches:
             ]
             self._first = np.array(first, np.int64)
         counts = batch.num_computed_tokens_cpu[: batch.num_reqs].astype(np.int64)
-        return Batch(self._ids, counts, self._first, requests)
+        # The runner keeps what it knows of a request until its end.
+        self._preempted.difference_update(ids)
+        self._preempted.intersection_update(requests)
+        running = requests.keys() - self._preempted if self._preempted else requests
+        return Batch(self._ids, counts, self._first, running)
 
     def cut(self, row: int, held: int, stay: int, packed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cut the request's list of blocks; its row of the table is sent before the model runs."""

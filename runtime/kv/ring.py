@@ -49,6 +49,8 @@ class Ring:
             if not self._free:
                 self._free.append(self._count)
                 self._count += 1
+                fixed = self._rows_of is not None
+                assert not fixed or self._count * self.window < len(self._rows[0])
             self._seats[request] = self._free.pop()
         return self._seats[request]
 

@@ -121,8 +121,8 @@ class Second:
         return found
 
 
-def output(counts: dict[str, int], *new: Any) -> Any:
-    return SimpleNamespace(counts=counts, scheduled_new_reqs=list(new))
+def output(counts: dict[str, int], *new: Any, preempted: set[str] | None = None) -> Any:
+    return SimpleNamespace(counts=counts, scheduled_new_reqs=list(new), preempted_req_ids=preempted)
 
 
 def new(name: str, length: int, blocks: Any = (), said: str | None = None) -> Any:
@@ -157,6 +157,19 @@ def test_both_runners_tell_the_same_of_a_step() -> None:
         (["a"], [3], [60]),
     ]
     assert told == [first, first]
+
+
+def test_a_preempted_request_is_not_there_until_it_is_back() -> None:
+    """The first runner knows it all the while, and of one that only waits for its turn as well."""
+    runner = First()
+    _, seen = hooked(runner)
+    runner.step(output({"a": 0, "b": 0, "c": 0}, new("a", 5), new("b", 5), new("c", 5)))
+    runner.step(output({"a": 5}, preempted={"b"}))
+    runner.step(output({"a": 6}, preempted=set()))
+    runner.step(output({"a": 7, "b": 0}))
+    found = [[name in one.present for name in "abc"] for one in seen if one is not None]
+    gone = [True, False, True]
+    assert found == [[True] * 3, gone, gone, [True] * 3]
 
 
 @settings(deadline=None)
