@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, NoReturn
 
 from tests.engine.child import early, serve
 
@@ -114,7 +114,7 @@ def main() -> None:
         channel.sendall(str(pid).encode())
 
 
-def _become(stdin: int, log: int, replies: int) -> Any:
+def _become(stdin: int, log: int, replies: int) -> NoReturn:
     """Turn this process into one of an engine; never returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for source, target in ((stdin, 0), (log, 1), (log, 2)):
