@@ -160,7 +160,7 @@ def test_a_soak_with_cancellations(tmp_path: Path) -> None:
         replace(one, leaves=one.arrives + rng.randrange(1, 120)) if rng.random() < 0.2 else one
         for one in asks
     ]
-    room = {**ROOM, "enable_prefix_caching": True, "num_gpu_blocks_override": 48}
+    room = {**ROOM, "enable_prefix_caching": True, "num_gpu_blocks_override": 24}
     with EngineHost("traced", model, [document(tmp_path, POLICY)], **room) as engine:
         alone = engine.alone(asks)
         engine.call("empty_cache")
