@@ -7,7 +7,6 @@ runner has settled its order, and takes positions and ids from the tensors that 
 from __future__ import annotations
 
 import atexit
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from interv.runtime.counters import Counters, counters_of
 from interv.runtime.deliver import Deliveries
 from interv.runtime.engine import Engine, Step
 from interv.runtime.op import running
+from interv.runtime.wrap import wrap
 from interv.sinks.results import engine_folder
 
 
@@ -86,7 +86,7 @@ def _captures(
         deliveries.close()
         return original(*args, **kwargs)
 
-    _wrap(worker, "shutdown", shutdown)
+    wrap(worker, "shutdown", shutdown)
     captures = Captures(bundle, groups, device, dtype, max_tokens, deliveries)
     worker.interv_ended = captures.end
     return captures
@@ -96,16 +96,6 @@ def _max_tokens(config: compat.VllmConfig) -> int:
     """Return the most tokens a forward pass may have, padding for captured sizes included."""
     captured = config.compilation_config.max_cudagraph_capture_size or 0
     return max(int(config.scheduler_config.max_num_batched_tokens), int(captured))
-
-
-def _wrap(owner: Any, name: str, around: Any) -> None:
-    original = getattr(owner, name)
-
-    @functools.wraps(original)
-    def method(*args: Any, **kwargs: Any) -> Any:
-        return around(original, *args, **kwargs)
-
-    setattr(owner, name, method)
 
 
 def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
@@ -127,8 +117,8 @@ def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
         with running(engine):
             return original(*args, **kwargs)
 
-    _wrap(runner, "_model_forward", forward)
-    _wrap(runner, "_dummy_run", dummy)
+    wrap(runner, "_model_forward", forward)
+    wrap(runner, "_dummy_run", dummy)
 
 
 class _Choices:
@@ -189,11 +179,11 @@ def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
         engine.publish()
         return result
 
-    _wrap(runner, "add_requests", add)
-    _wrap(runner, "prepare_inputs", prepare)
-    _wrap(runner, "execute_model", execute)
+    wrap(runner, "add_requests", add)
+    wrap(runner, "prepare_inputs", prepare)
+    wrap(runner, "execute_model", execute)
     # CUDA graphs are captured outside `execute_model`.
-    _wrap(runner, "capture_model", execute)
+    wrap(runner, "capture_model", execute)
 
 
 def _step_v2(runner: compat.Runner, rows: Mapping[int, tuple[Choice, str]], batch: Any) -> Step:
@@ -220,7 +210,7 @@ def _hook_warm_up(worker: compat.Worker, engine: Engine) -> None:
         engine.counts.clear()
         return times
 
-    _wrap(worker, "compile_or_warm_up_model", warm_up)
+    wrap(worker, "compile_or_warm_up_model", warm_up)
 
 
 # More than one token, so that no compiler takes the batch dimension for a constant.

@@ -5,7 +5,6 @@ Dims: `R` requests of a batch.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from interv.kv.schedule import Schedule
 from interv.kv.settings import KvSettings
 from interv.runtime import compat
 from interv.runtime.kv.asked import is_compressed
+from interv.runtime.wrap import wrap
 
 # The first compaction of a request that is never compacted.
 NEVER = 1 << 60
@@ -55,17 +55,6 @@ def batches_of(runner: compat.Runner, settings: KvSettings) -> Batches:
     """Return the batches of a runner."""
     kind = SecondBatches if compat.is_v2(runner) else FirstBatches
     return kind(runner, settings)
-
-
-def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
-    """Have `around(original, …)` called for a method of one object."""
-    original = getattr(owner, name)
-
-    @functools.wraps(original)
-    def method(*args: Any, **kwargs: Any) -> Any:
-        return around(original, *args, **kwargs)
-
-    setattr(owner, name, method)
 
 
 def sent(values: npt.NDArray[np.int64], device: torch.device) -> torch.Tensor:

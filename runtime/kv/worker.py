@@ -13,12 +13,13 @@ from interv.kv.policy import make_policy
 from interv.kv.settings import KvSettings, advice
 from interv.runtime import compat
 from interv.runtime.kv.attention import BACKENDS
-from interv.runtime.kv.batch import Batch, batches_of, wrap
+from interv.runtime.kv.batch import Batch, batches_of
 from interv.runtime.kv.compact import Compactor, Job, Layer
 from interv.runtime.kv.layout import calibrate
 from interv.runtime.kv.refuse_model import refuse_blocks, refuse_layers, refuse_worker
 from interv.runtime.kv.ring import Ring
 from interv.runtime.kv.steps import Steps
+from interv.runtime.wrap import wrap
 
 
 def attach_kv(worker: compat.Worker, settings: KvSettings) -> None:
