@@ -62,12 +62,11 @@ def assert_sound(audit: Audit) -> None:
 
 
 @RUNNERS
-@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("cached", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_every_answer_is_the_one_it_has_alone(tmp_path: Path, runner: str, cached: bool) -> None:
     """On a pool for a few whole requests: preempted ones are compacted at the same counts."""
-    count, blocks, least = {"traced": (24, 36, 10), "B": (16, 18, 5)}[runner]
-    model, asks = tiny_model("llama", tmp_path), mixed(count)
-    room = {**ROOM, "enable_prefix_caching": cached, "num_gpu_blocks_override": blocks}
+    model, asks = tiny_model("llama", tmp_path), mixed(16)
+    room = {**ROOM, "enable_prefix_caching": cached, "num_gpu_blocks_override": 18}
     with EngineHost(runner, model, [document(tmp_path, POLICY)], **room) as engine:
         alone = engine.alone(asks)
         if cached:
@@ -77,7 +76,7 @@ def test_every_answer_is_the_one_it_has_alone(tmp_path: Path, runner: str, cache
         audit, seen = engine.call("audited"), engine.seen()
         assert same(together, alone) == []
         assert_sound(audit)
-        assert audit.compacted > least
+        assert audit.compacted > 5
         assert seen.preempted > 0
         engine.call("empty_cache")  # every block was given back
         assert not cached or sum(one.cached or 0 for one in together) > 0
@@ -108,7 +107,7 @@ def test_the_default_may_be_off(tmp_path: Path) -> None:
 
 
 @RUNNERS
-@pytest.mark.parametrize("chunk", [7, 48])
+@pytest.mark.parametrize("chunk", [7, pytest.param(48, marks=pytest.mark.slow)])
 def test_chunks_change_nothing(tmp_path: Path, runner: str, chunk: int) -> None:
     model, asks = tiny_model("llama", tmp_path), mixed(FEW[runner])
     # A prompt that is in the cache is not read in chunks.
