@@ -60,7 +60,7 @@ SLOW = pytest.mark.slow
 # Stock vLLM is equal to the last bit on the tiny model; on the real one it is not.
 @pytest.fixture(
     scope="module",
-    params=["traced", "B", pytest.param("inductor", marks=SLOW), pytest.param("real", marks=SLOW)],
+    params=["traced", *(pytest.param(one, marks=SLOW) for one in ("B", "inductor", "real"))],
 )
 def rig(
     request: pytest.FixtureRequest, model_path: Path, tmp_path_factory: pytest.TempPathFactory
