@@ -123,6 +123,7 @@ class Bundle:
     captures: tuple[CaptureTable, ...] = ()
     sinks: tuple[SinkUse, ...] = ()
     kv: KvSettings | None = None  # what becomes of requests' KV caches
+    compressed: Mapping[str, bool] = field(default_factory=dict)  # what programs say of them
 
     @property
     def spliced(self) -> tuple[Site, ...]:

@@ -45,5 +45,5 @@ SHAPE: Mapping[str, str] = {
     "keep": "keep NAME",
 }
 
-STATEMENTS = ("steer", "cap", "ablate", "replace", "apply", "capture", "conflict")
+STATEMENTS = ("steer", "cap", "ablate", "replace", "apply", "capture", "conflict", "kv")
 DECLARATIONS = ("vector", "adapter", "program", "sink", "kv", "conflict", "default")

@@ -183,7 +183,7 @@ def _kv(parsed: Parsed, words: Words, item: Tree[Token]) -> Iterator[Piece]:
 
 def _statement(words: Words, node: Tree[Token]) -> Piece:
     op = str(node.children[0])
-    if op == "conflict":
+    if op in ("conflict", "kv"):
         return _piece(node, Line((words.of(node),), "plain"))
     clauses = list(node.children[1:])
     target = "" if op == "capture" else str(clauses.pop(0))

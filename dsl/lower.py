@@ -149,8 +149,8 @@ class Lowering:
         statements: list[Data] = []
         data: Data = {"statements": statements}
         for node in item.children[2:]:
-            if node.data == "conflict":
-                self._conflict(data, node, path)
+            if node.data in ("conflict", "cache"):
+                self._said_once(data, node, path)
                 continue
             here = (*path, "statements", len(statements))
             self._mark(here, node)
@@ -158,13 +158,22 @@ class Lowering:
                 statements.append(statement)
         return data
 
-    def _conflict(self, data: Data, node: Node, path: SpecPath) -> None:
-        if "conflict" in data:
-            more = (Label(self.spans[(*path, "conflict")], "first here"),)
-            self._refuse("E106", "'conflict' is given twice", node, "again", more=more)
+    def _said_once(self, data: Data, node: Node, path: SpecPath) -> None:
+        """Lower `conflict POLICY` or `kv on`, which a program says once at most."""
+        word, said = (str(token) for token in node.children)
+        if word in data:
+            more = (Label(self.spans[(*path, word)], "first here"),)
+            self._refuse("E106", f"'{word}' is given twice", node, "again", more=more)
             return
-        self._mark((*path, "conflict"), node.children[1])
-        data["conflict"] = str(node.children[1])
+        self._mark((*path, word), node.children[1])
+        data[word] = said if word == "conflict" else self._switch(said, node.children[1])
+
+    def _switch(self, said: str, word: Token) -> bool:
+        if said not in ("on", "off"):
+            helps = suggest(said, ("on", "off")) or ("a policy is declared outside of programs",)
+            message = f"a program says 'kv on' or 'kv off', not 'kv {said}'"
+            self._refuse("E211", message, word, "neither on nor off", helps=helps)
+        return said == "on"
 
     def _statement(self, node: Node, path: SpecPath) -> Data | None:
         """Lower one statement; None where a clause it needs is missing."""

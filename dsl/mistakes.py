@@ -18,11 +18,15 @@ GATED = "'sharpness' and 'threshold' are parts of a gate: gate NAME sharpness 8"
 BY = "what is replaced and by what stand together: replace a by b at post_block[12]"
 QUOTES = 'paths stand in double quotes: "vectors/calm.gguf"'
 
+POLICY = "a policy stands outside of programs; in one, 'kv on' or 'kv off' asks for it"
+SWITCH = "a program says 'kv on' or 'kv off'"
+
 EXPRESSION = "expression: "  # starts the examples that are requests
 
 _STEER = "interv 1 program p { steer a "
 _WHEN = f"{_STEER} at post_block[1] when "
 _REPLACE = "interv 1 program p { replace a "
+_KV = "interv 1 program p { kv\n"
 _CAP = "interv 1 program p { cap a at post_block[1] "
 
 MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -49,6 +53,8 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ('a vector is declared as NAME = "path"', ('interv 1 vector a "b"', 'interv 1 vector "b"')),
     ("a program's statements stand in braces: program NAME { … }", ("interv 1 program p steer",)),
     ("a sink is declared as NAME = kind(…)", ("interv 1 sink a = b", 'interv 1 sink a = "b"')),
+    (POLICY, ("interv 1 program p { kv r1kv {", "interv 1 program p { kv {")),
+    (SWITCH, ("interv 1 program p { kv }", "interv 1 program p { kv = on", f"{_KV} steer")),
     ("options are separated by spaces", ("interv 1 kv r1kv { a = 1, b",)),
     ("a request is NAME [* NUMBER] {+ NAME [* NUMBER]} or off", (EXPRESSION,)),
     ("multiply by a negative number to subtract: a + b*-1", (f"{EXPRESSION}a - b",)),

@@ -177,10 +177,7 @@ def _damage(failure: Failure) -> tuple[int, int]:
     complete = bool(failure.expected & (STATEMENT_TOKENS | {"$END"}))
     # A stranger at the start of a line does not speak against the line before it.
     first = index if complete and failure.on_new_line else failure.begin
-    # Outside a program a `conflict` may belong to the one whose head could not be read.
-    stop = DECLARATION_TOKENS - STATEMENT_TOKENS
-    if in_program:
-        stop = STATEMENT_TOKENS | DECLARATION_TOKENS | {"RBRACE"}
+    stop = STATEMENT_TOKENS | DECLARATION_TOKENS | {"RBRACE"} if in_program else frozenset()
     if in_program and failure.begin == failure.block:
         first = index  # nothing of the program's body is read yet
     elif failure.block is not None and not in_program:
@@ -188,6 +185,20 @@ def _damage(failure: Failure) -> tuple[int, int]:
     if not in_program and failure.found is not None and failure.found.type == "RBRACE":
         return index, index + 1
     last = max(index, first + 1)
-    while last < len(tokens) and tokens[last].type not in stop:
+    if in_program and failure.found is not None and failure.found.type == "LBRACE":
+        # What stands in braces inside of a program goes as a whole.
+        closing = (i for i in range(index, len(tokens)) if tokens[i].type == "RBRACE")
+        last = next(closing, len(tokens) - 1) + 1
+    while last < len(tokens) and tokens[last].type not in stop and not _declares(tokens, last):
         last += 1
     return first, last
+
+
+def _declares(tokens: Sequence[Token], index: int) -> bool:
+    """Say whether a declaration plainly begins here.
+
+    A `conflict`, or a `kv` without braces, may belong to a program whose head could not be read.
+    """
+    word = tokens[index].type
+    policy = word == "KV" and [one.type for one in tokens[index + 2 : index + 3]] == ["LBRACE"]
+    return policy or word in DECLARATION_TOKENS - STATEMENT_TOKENS

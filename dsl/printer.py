@@ -26,7 +26,7 @@ from interv.spec import (
     Steer,
     VectorDecl,
 )
-from interv.wording import number_text, place_text
+from interv.wording import number_text, on_off, place_text
 
 
 def print_spec(spec: Spec) -> str:
@@ -114,6 +114,8 @@ def _program(program: Program) -> Iterator[Line]:
         yield Line(_cells(statement), "edit", 1)
     if program.conflict != "sequential":
         yield Line((f"conflict {program.conflict}",), "plain", 1)
+    if program.kv is not None:
+        yield Line((f"kv {on_off(program.kv)}",), "plain", 1)
     yield Line(("}",), "plain")
 
 

@@ -64,7 +64,9 @@ def _lines(spec: Spec) -> Iterator[str]:
 
 def _program(program: Program) -> Iterator[str]:
     conflict = None if program.conflict == "sequential" else program.conflict
-    yield _call("program = doc.program", [repr(program.name)], _given(conflict=conflict))
+    yield _call(
+        "program = doc.program", [repr(program.name)], _given(conflict=conflict, kv=program.kv)
+    )
     for statement in program.statements:
         yield _statement(statement)
 

@@ -89,6 +89,7 @@ class ProgramBuilder:
 
     name: str
     conflict: str
+    kv: bool | None = None
     statements: list[Statement] = field(default_factory=list)
 
     def steer(
@@ -213,10 +214,12 @@ class DocumentBuilder:
         """Set the KV cache policy."""
         self.policy = validate(KvPolicy, {"policy": policy, "options": tuple(options.items())})
 
-    def program(self, name: str, *, conflict: str = "sequential") -> ProgramBuilder:
-        """Begin a program."""
-        validate(Program, {"name": name, "conflict": conflict})
-        program = ProgramBuilder(name, conflict)
+    def program(
+        self, name: str, *, conflict: str = "sequential", kv: bool | None = None
+    ) -> ProgramBuilder:
+        """Begin a program; `kv` says whether its requests' caches are compressed."""
+        validate(Program, {"name": name, "conflict": conflict, "kv": kv})
+        program = ProgramBuilder(name, conflict, kv)
         self.programs.append(program)
         return program
 
@@ -232,7 +235,12 @@ class DocumentBuilder:
     def spec(self) -> Spec:
         """Return the finished document as data. Raises E206 for a name that is given twice."""
         programs = [
-            {"name": one.name, "statements": one.statements, "conflict": one.conflict}
+            {
+                "name": one.name,
+                "statements": one.statements,
+                "conflict": one.conflict,
+                "kv": one.kv,
+            }
             for one in self.programs
         ]
         data: Mapping[str, object] = {

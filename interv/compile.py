@@ -6,10 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from interv.across import (
+    compressed_programs,
+    conflict_policy,
+    default_program,
+    kv_policy,
+    named_twice,
+    programs_of,
+)
 from interv.checks import check_document
 from interv.document import Document
-from interv.errors import IntervError, Label, raise_all
-from interv.kv.settings import KvSettings, settings_of
+from interv.errors import IntervError, raise_all
 from interv.model import ModelFacts
 from interv.spec import Conflict, Program, vector_names
 from interv.token_texts import Encode, token_ids, with_ids
@@ -89,8 +96,9 @@ def compile_documents(
 
     Raises everything that is wrong with them, as far as stages can go on, in one error: what a
     document gets wrong by itself (E20x, E21x), what is not supported yet (E29x), what stands in
-    two documents and differs or may stand in one (E299, E402, E403, E404), vector files (E22x),
-    what does not fit the model (E24x), conflicts (E401), sizes (E41x).
+    two documents and differs or may stand in one (E299, E402, E403, E404), what asks for a KV
+    policy that is not there (E295), vector files (E22x), what does not fit the model (E24x),
+    conflicts (E401), sizes (E41x).
     """
     from interv.codegen.emit import emit
     from interv.passes.place import place
@@ -98,9 +106,10 @@ def compile_documents(
     errors: list[IntervError] = []
     ids: dict[str, int] = {}
     resolved = list(_resolve(documents, encode, ids, errors))
-    errors += _named_twice(documents)
-    default, conflict = _default(documents, errors), _conflict(documents, errors)
-    kv = _kv(documents, errors)
+    errors += named_twice(documents)
+    default, conflict = default_program(documents, errors), conflict_policy(documents, errors)
+    kv = kv_policy(documents, errors)
+    compressed = compressed_programs(documents, errors)
     used = tuple(_load_vectors(documents, errors))
     adapters = tuple(_load_adapters(documents, errors))
     raise_all(errors)
@@ -111,7 +120,7 @@ def compile_documents(
     spare = [one.vector for one in used] if inline else []
     plan = place(graphs, conflicts, model, spare)
     sinks = {one.name: _sinks(one.document) for one in programs}
-    bundle = replace(emit(plan, default, conflict, inline, sinks), kv=kv)
+    bundle = replace(emit(plan, default, conflict, inline, sinks), kv=kv, compressed=compressed)
     return Compilation(
         model, tuple(documents), programs, used, adapters, plan, bundle, conflict, ids
     )
@@ -146,89 +155,6 @@ def _resolve(
             continue
         ids |= found
         yield resolved
-
-
-def _named_twice(documents: Sequence[Document]) -> list[IntervError]:
-    seen: dict[str, tuple[Document, int]] = {}
-    errors = []
-    for document, index, program in _programs(documents):
-        if program.name in seen:
-            first, at = seen[program.name]
-            span = first.span("programs", at, "name")
-            errors.append(
-                IntervError(
-                    "E402",
-                    f"two programs are named '{program.name}':"
-                    f" {first.where('programs', at)} and {document.where('programs', index)}",
-                    document.span("programs", index, "name"),
-                    "named again",
-                    more=[Label(span, "named first")] if span else [],
-                )
-            )
-        seen.setdefault(program.name, (document, index))
-    return errors
-
-
-def _programs(documents: Sequence[Document]) -> Iterable[tuple[Document, int, Program]]:
-    for document in documents:
-        for index, program in enumerate(document.spec.programs):
-            yield document, index, program
-
-
-def _default(documents: Sequence[Document], errors: list[IntervError]) -> str | None:
-    holders = [document for document in documents if document.spec.default is not None]
-    for other in holders[1:]:
-        first = holders[0].span("default")
-        errors.append(
-            IntervError(
-                "E403",
-                "two documents name a default program:"
-                f" {holders[0].where('default')} and {other.where('default')}",
-                other.span("default"),
-                "named again",
-                more=[Label(first, "named first")] if first else [],
-                helps=["keep one of them: it applies to every request that says nothing"],
-            )
-        )
-    return holders[0].spec.default if holders else None
-
-
-def _conflict(documents: Sequence[Document], errors: list[IntervError]) -> Conflict:
-    holders = [document for document in documents if document.spec.conflict is not None]
-    for other in holders[1:]:
-        if other.spec.conflict != holders[0].spec.conflict:
-            first = holders[0].span("conflict")
-            errors.append(
-                IntervError(
-                    "E404",
-                    "two documents state different conflict policies:"
-                    f" {holders[0].where('conflict')} and {other.where('conflict')}",
-                    other.span("conflict"),
-                    f"{other.spec.conflict} here",
-                    more=[Label(first, f"{holders[0].spec.conflict} here")] if first else [],
-                    helps=["one policy applies wherever programs of one request meet"],
-                )
-            )
-    return (holders[0].spec.conflict if holders else None) or "sequential"
-
-
-def _kv(documents: Sequence[Document], errors: list[IntervError]) -> KvSettings | None:
-    holders = [document for document in documents if document.spec.kv is not None]
-    for other in holders[1:]:
-        first = holders[0].span("kv")
-        errors.append(
-            IntervError(
-                "E299",
-                "two documents declare a KV policy:"
-                f" {holders[0].where('kv')} and {other.where('kv')}",
-                other.span("kv"),
-                "declared again",
-                more=[Label(first, "declared first")] if first else [],
-                helps=["keep one of them: an engine has one cache"],
-            )
-        )
-    # What is wrong with a policy by itself was found with its document.
-    return None if errors or not holders else settings_of(holders[0])
 
 
 def _load_vectors(documents: Sequence[Document], errors: list[IntervError]) -> Iterable[UsedVector]:
@@ -280,7 +206,7 @@ def _compile_programs(
     from interv.passes.context import Context
     from interv.passes.pipeline import run_passes
 
-    pairs = zip(_programs(documents), _programs(resolved), strict=True)
+    pairs = zip(programs_of(documents), programs_of(resolved), strict=True)
     for (document, index, program), (with_ids_only, _, _) in pairs:
         vectors = {one.vector.name: one.vector for one in used if one.document is document}
         adapters = {one.adapter.name: one.adapter for one in loaded if one.document is document}

@@ -52,6 +52,7 @@ class Inline:
 
     columns: tuple[tuple[int, Column], ...]  # with the index of their site
     selectors: tuple[Selector, ...]
+    kv: bool | None = None  # what it says of its request's cache; admission asks, so it stays here
 
     def plain(self) -> list[Any]:
         """Return the program as numbers and texts."""
@@ -134,7 +135,7 @@ def compile_inline(
         said = f"{own} different selectors are used, {spare_bits(bundle)} are possible"
         errors.append(IntervError("E410", said))
     raise_all(errors)
-    return Inline(tuple(columns), tuple(selectors))
+    return Inline(tuple(columns), tuple(selectors), program.kv)
 
 
 def _read(asked: str | Mapping[str, Any], vectors: Mapping[str, Vector]) -> Document:
@@ -181,6 +182,12 @@ def _forbidden(document: Document) -> Iterator[IntervError]:
         said = "a request may not state the policy for several programs"
         helps = ["state 'conflict' inside the program"]
         yield IntervError("E215", said, document.span("conflict"), "not here", helps=helps)
+    if spec.kv is not None:
+        said, helps = (
+            "a request may not declare a KV policy",
+            ["ask for the engine's, inside the program: kv on"],
+        )
+        yield IntervError("E215", said, document.span("kv"), "not here", helps=helps)
     statements = sum(len(program.statements) for program in spec.programs)
     if statements > MOST_STATEMENTS:
         said = f"an inline program has at most {MOST_STATEMENTS} statements, this one {statements}"

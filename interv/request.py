@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from interv.spec import Spec
+from interv.wording import on_off
 
 # A request expression, a whole document as text, or a document as data.
 Asked: TypeAlias = str | Spec
@@ -18,22 +19,27 @@ Asked: TypeAlias = str | Spec
 _DOCUMENT = re.compile(r"\s*\{|(?:\s|#[^\n]*\n)*interv\s+[^\s*+]")
 
 
-def sampling_args(asked: Asked, *, report: bool = False, tag: str = "") -> dict[str, Any]:
+def sampling_args(
+    asked: Asked | None = None, *, report: bool = False, tag: str = "", kv: bool | None = None
+) -> dict[str, Any]:
     """Return the keyword arguments of `vllm.SamplingParams` that choose what a request gets.
 
     `asked` is an expression such as `calm*1.5 + formal`, `off`, or an inline program where the
-    engine takes them; with `report` the output says which rows were edited (`edited_rows`), and
-    `tag` is a word that captured rows are labelled with.
+    engine takes them; without it the request gets the default program. With `report` the output
+    says which rows were edited (`edited_rows`), `tag` is a word that captured rows are labelled
+    with, and `kv` says whether the KV cache is compressed, whatever programs and policy say.
     Raises IntervError E1xx for an expression that cannot be read; whether its names are known
     only the engine can say.
 
     >>> sampling_args("calm*1.5")
     {'extra_args': {'intervention': 'calm*1.5'}}
     """
-    return {"extra_args": _fields(asked, report, tag)}
+    return {"extra_args": _fields(asked, report, tag, kv)}
 
 
-def openai_args(asked: Asked, *, report: bool = False, tag: str = "") -> dict[str, Any]:
+def openai_args(
+    asked: Asked | None = None, *, report: bool = False, tag: str = "", kv: bool | None = None
+) -> dict[str, Any]:
     """Return the same for the `create` calls of the OpenAI SDK.
 
     Other fields of `extra_body` have to be merged by hand: it is one argument.
@@ -41,21 +47,29 @@ def openai_args(asked: Asked, *, report: bool = False, tag: str = "") -> dict[st
     >>> openai_args("off", report=True)["extra_body"]
     {'vllm_xargs': {'intervention': 'off', 'intervention_report': 'true'}}
     """
-    fields = _fields(asked, report, tag)
+    fields = _fields(asked, report, tag, kv)
     if report:
         fields["intervention_report"] = "true"
     return {"extra_body": {"vllm_xargs": fields}}
 
 
-def _fields(asked: Asked, report: bool, tag: str) -> dict[str, Any]:
-    text = _document(asked) if isinstance(asked, Spec) else asked
-    if isinstance(asked, str) and not is_document(asked):
+def _fields(asked: Asked | None, report: bool, tag: str, kv: bool | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if asked is not None:
+        fields["intervention"] = _text(asked)
+    fields |= {"intervention_report": True} if report else {}
+    fields |= {"intervention_tag": tag} if tag else {}
+    return fields if kv is None else fields | {"intervention_kv": on_off(kv)}
+
+
+def _text(asked: Asked) -> str:
+    if isinstance(asked, Spec):
+        return _document(asked)
+    if not is_document(asked):
         from interv.dsl.expression import parse_expression
 
         parse_expression(asked)
-    fields: dict[str, Any] = {"intervention": text}
-    fields |= {"intervention_report": True} if report else {}
-    return fields | ({"intervention_tag": tag} if tag else {})
+    return asked
 
 
 def _document(spec: Spec) -> str:

@@ -227,11 +227,16 @@ class AdapterDecl(Node):
 
 
 class Program(Node):
-    """A named list of statements and what happens where two of them meet."""
+    """A named list of statements and what happens where two of them meet.
+
+    `kv` is whether the caches of requests that name the program are compressed, as the policy of
+    the engine's documents says; None leaves it to that policy.
+    """
 
     name: Name
     statements: tuple[Statement, ...] = ()
     conflict: Conflict = "sequential"
+    kv: bool | None = None
 
 
 class SinkDecl(Node):

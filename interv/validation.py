@@ -55,6 +55,7 @@ CHOICES: Mapping[str, tuple[str, str, str]] = {
     "op": ("a statement", "statements", "E211"),
     "kind": ("a selector", "selectors", "E211"),
 }
+_OUTSIDE = "a policy is declared outside of programs"
 RANGES = {
     "strength": "0 to 1",
     "sample": "above 0, up to 1",
@@ -163,6 +164,9 @@ def _words(detail: ErrorDetails, path: SpecPath, owner: object, value: object) -
         return "E105", f"{field} is not a finite number", "not finite", (), ()
     if kind.startswith(("greater", "less")) and field in RANGES:
         return "E207", f"{field} {value} is out of range", f"{RANGES[field]}", (), ()
+    if kind.startswith("bool") and field == "kv":
+        message = f"'kv' of a program is on or off, not {value!r:.80}"
+        return "E211", message, "neither on nor off", (), (_OUTSIDE,)
     if kind == "value_error":
         return "E206", str(detail["msg"]).removeprefix("Value error, "), "", (), ()
     said = str(detail["msg"])

@@ -44,6 +44,11 @@ def path_notes(document: Document, path: SpecPath) -> tuple[str, ...]:
     return (f"in {document.name}: {'.'.join(str(part) for part in path)}",)
 
 
+def on_off(value: bool) -> str:
+    """Print a switch as the language writes it."""
+    return "on" if value else "off"
+
+
 def counted(count: int, noun: str) -> str:
     """Print a count with its noun: `1 launch`, `30 launches`, `2 columns`."""
     plural = "es" if noun.endswith("ch") else "s"

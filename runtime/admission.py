@@ -8,23 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from interv.codegen.bundle import Bundle
+from interv.codegen.bundle import INLINE, Bundle
 from interv.codegen.slot import multiplied
 from interv.dsl.expression import parse_expression
-from interv.errors import IntervError, each, raise_all
+from interv.errors import IntervError, raise_all
 from interv.inline import compile_inline, inline_text, is_inline
 from interv.runtime import compat
-from interv.runtime.choice import ASKED, REPORT, RESOLVED, TAG, Choice
+from interv.runtime.choice import ASKED, REPORT, TAG, Choice
 from interv.runtime.config import InterventionConfig
-from interv.runtime.kv.asked import ASKED_KV, check_asked
+from interv.runtime.kv.asked import asked_kv
 from interv.runtime.sampled import labelled
 from interv.runtime.terms import Composer
 from interv.runtime.together import inseparable, unmappable
 
 # How many resolved expressions and inline programs are remembered; a program may take 300 kB.
 _EXPRESSIONS, _PROGRAMS = 4096, 64
-# How many errors of one request its client reads.
-_MOST_ERRORS = 8
 
 
 class _Remembered:
@@ -59,17 +57,27 @@ class Admission:
         self._expressions = _Remembered(_EXPRESSIONS)
         self._programs = _Remembered(_PROGRAMS)
 
-    def resolve(self, extra: Mapping[str, Any], request: str = "") -> Choice:
+    def resolve(
+        self, extra: Mapping[str, Any], request: str = "", resumable: bool = False
+    ) -> Choice:
         """Return what the client's `request` gets that says `extra` in its `extra_args`.
 
         Raises IntervError: E1xx and E205 to E212 for an expression that is wrong, E105, E405 to
-        E407 and E418 for programs that cannot be had like this, E505 and E506 for values that
-        are none.
+        E407 and E418 for programs that cannot be had like this, E505, E506 and E580 for values
+        that are none, E581 to E583 for a KV cache that cannot be had like this.
         """
-        asked, wanted = extra.get(ASKED), _flag(extra.get(REPORT))
+        asked, wanted = extra.get(ASKED), flag(extra.get(REPORT))
         choice = self._default if asked is None else self._choice(asked)
-        choice = replace(choice, report=wanted) if wanted else choice
+        kv = asked_kv(extra, self._bundle.kv, self._said_of_kv(choice), resumable)
+        if wanted or kv is not None:
+            choice = replace(choice, report=wanted, kv=kv)
         return labelled(choice, self._bundle, request, extra.get(TAG), self._seed)
+
+    def _said_of_kv(self, choice: Choice) -> dict[str, bool]:
+        if choice.inline is not None:
+            return {} if choice.inline.kv is None else {INLINE: choice.inline.kv}
+        compressed = self._bundle.compressed
+        return {name: compressed[name] for name, _ in choice.terms if name in compressed}
 
     def _choice(self, asked: object) -> Choice:
         if not isinstance(asked, str | Mapping):
@@ -187,8 +195,8 @@ def _listed(counts: Any) -> list[int]:
     return [] if isinstance(counts, int) else counts.tolist()
 
 
-def _flag(value: object) -> bool:
-    """Read a flag as JSON and command lines write it."""
+def flag(value: object) -> bool:
+    """Read a flag as JSON and command lines write it. Raises IntervError E506."""
     if value is None or value in (False, 0, "false", "0", ""):
         return False
     if value in (True, 1, "true", "1"):
@@ -198,102 +206,3 @@ def _flag(value: object) -> bool:
 
 def _programs(bundle: Bundle) -> str:
     return f"programs here: {', '.join(bundle.programs)}"
-
-
-def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Resolve a request before it is queued; wraps `InputProcessor.process_inputs`."""
-    params = kwargs.get("params", args[2] if len(args) > 2 else None)
-    name = kwargs.get("request_id", args[0] if args else "")
-    extra = getattr(params, "extra_args", None) or {}
-    choice = resolve_for(self, self.vllm_config, extra, str(name), bool(kwargs.get("resumable")))
-    if choice is not None and choice.key and kwargs.get("resumable"):
-        error = IntervError(
-            "E508",
-            "a prompt that is sent in pieces has no interventions",
-            notes=["selectors count from the end of the prompt, which is not known yet"],
-            helps=["send the whole prompt at once"],
-        )
-        raise compat.bad_request(str(error))
-    if choice is not None and choice.captures and not hasattr(params, "extra_args"):
-        raise compat.bad_request(str(_not_generating()))
-    made = original(self, *args, **kwargs)
-    if choice is not None and made.sampling_params is not None:
-        extra = made.sampling_params.extra_args or {}
-        made.sampling_params.extra_args = {**extra, RESOLVED: choice.plain()}
-    return made
-
-
-def resolve_for(
-    owner: Any,
-    config: compat.VllmConfig,
-    extra: Mapping[str, Any],
-    request: str = "",
-    resumable: bool = False,
-) -> Choice | None:
-    """Return the choice of a request to an engine, None where the engine edits nothing.
-
-    `owner` keeps what is remembered between requests. Raises what vLLM answers with HTTP 400.
-    """
-    try:
-        carried = config.additional_config
-        if isinstance(carried, InterventionConfig):
-            if not hasattr(owner, "interv"):
-                owner.interv = Admission(carried, config)
-            check_asked(extra, carried.bundle.kv, resumable)
-            choice: Choice = owner.interv.resolve(extra, request)
-            return choice
-        check_asked(extra, None)
-        if extra.get(ASKED) is not None or _flag(extra.get(REPORT)):
-            raise _not_armed(extra)
-    except IntervError as error:
-        raise compat.bad_request(_told(error)) from error
-    return None
-
-
-def _not_generating() -> IntervError:
-    return IntervError(
-        "E561",
-        "a request that generates nothing is not captured",
-        notes=["its program captures, and its answer would say nothing of it"],
-        helps=["ask for 'off', or for a program that only edits"],
-    )
-
-
-def _told(error: IntervError) -> str:
-    """Print what is wrong with a request; a small request makes no large answer."""
-    found = each(error)
-    more = len(found) - _MOST_ERRORS
-    shown = [str(one) for one in found[:_MOST_ERRORS]]
-    return "\n\n".join([*shown, f"and {more} more errors"] if more > 0 else shown)
-
-
-def _not_armed(extra: Mapping[str, Any]) -> IntervError:
-    return IntervError(
-        "E504",
-        "this engine has no interventions",
-        notes=[f"the request asks for {extra.get(ASKED, REPORT)!r}"],
-        helps=["start it with --intervention FILE"],
-    )
-
-
-async def check_model(original: Any, self: Any, request: Any) -> Any:
-    """Refuse a request over HTTP before it is answered; wraps `BaseServing._check_model`.
-
-    A stream's status is sent before its request is queued, so it is looked at here already.
-    """
-    extra = getattr(request, "vllm_xargs", None) or {}
-    client = getattr(self, "engine_client", None)
-    if client is not None and (ASKED in extra or REPORT in extra or ASKED_KV in extra):
-        resolve_for(client.input_processor, client.vllm_config, extra)
-        if getattr(request, "use_beam_search", False):
-            raise compat.bad_request(str(_no_beams()))
-    return await original(self, request)
-
-
-def _no_beams() -> IntervError:
-    return IntervError(
-        "E507",
-        "beam search does not carry a request's intervention",
-        notes=["its beams would get the default program"],
-        helps=["leave 'use_beam_search' or 'intervention' out of the request"],
-    )

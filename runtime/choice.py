@@ -41,6 +41,9 @@ class Choice:
     # and their result are called.
     captures: int = 0
     label: Label | None = None
+    # Whether its KV cache is compressed; None leaves it to the policy. It travels as the client
+    # could have said it.
+    kv: bool | None = None
     # Where the request's own rows are counted, and a number that no other request in that seat
     # has; both are given by the scheduler.
     seat: int = -1

@@ -3,7 +3,7 @@
 1. the command line and the engine's arguments (this file): compile documents, carry the bundle;
 2. the compiler of the model's graph (`backend.py`): splice;
 3. the worker (`attach.py`): tables, and the tokens of each step;
-4. admission (`admission.py`): a request's expression is resolved or refused;
+4. admission (`requests.py`, `admission.py`): a request's expression is resolved or refused;
 5. the scheduler (`gate.py`): a request that finds no slot waits;
 6. the prefix cache (`prefix.py`): blocks that were edited have keys of their own;
 7. the metrics (`metrics.py`): the counts of edited rows;
@@ -19,7 +19,6 @@ from typing import Any
 from interv.errors import IntervError
 from interv.load import load_documents
 from interv.runtime import compat
-from interv.runtime.admission import check_model, process_inputs
 from interv.runtime.config import (
     DEFAULT_SLOTS,
     KEY,
@@ -30,6 +29,7 @@ from interv.runtime.config import (
     options_of,
 )
 from interv.runtime.metrics import add_to_joint, expose
+from interv.runtime.requests import check_model, process_inputs
 from interv.runtime.routes import build_app
 
 _DONE = "_interv_seam"

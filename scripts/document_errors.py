@@ -214,6 +214,10 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "the language has it, this version has not",
         "conflict joint of several programs is not supported yet",
     ),
+    "E295": (
+        "a program asks for a KV policy, and no document declares one",
+        "program 'thinks' says 'kv on', and no document declares a KV policy",
+    ),
     "E296": ("no such KV policy", "'r2kv' is not a KV policy"),
     "E297": (
         "an option of a KV policy is unknown or of another kind",

@@ -231,4 +231,8 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
         "a prompt in pieces under a KV policy",
         "a prompt that is sent in pieces cannot be compressed",
     ),
+    "E583": (
+        "programs of one request want different things of its KV cache",
+        "programs 'a' and 'b' differ over the request's KV cache: kv on and kv off",
+    ),
 }

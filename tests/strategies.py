@@ -143,6 +143,7 @@ specs = st.builds(
             name=program_names,
             statements=st.lists(statements, max_size=3).map(tuple),
             conflict=conflicts,
+            kv=st.none() | st.booleans(),
         )
     ),
     sinks=_unique(

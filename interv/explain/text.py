@@ -14,7 +14,7 @@ from interv.measurement import UNEDITED
 from interv.passes.fused import update
 from interv.passes.ops import OPS
 from interv.passes.show import places
-from interv.wording import counted
+from interv.wording import counted, on_off
 
 WIDTH = 100
 # The order of work; `--stage` stops after one of these.
@@ -57,6 +57,7 @@ def _document(document: DocumentReport) -> list[str]:
         out += margined(f"  {cells}", [row.where])
     for program in document.programs:
         said = f"  program {program.name}  conflict {program.conflict}"
+        said += "" if program.kv is None else f"  kv {on_off(program.kv)}"
         out += margined(said, [program.where])
         rows = _aligned([row.cells for row in program.statements])
         for cells, row in zip(rows, program.statements, strict=True):

@@ -40,6 +40,7 @@ class ProgramRows:
 
     name: str
     conflict: str
+    kv: bool | None  # what it says of its requests' caches
     where: str
     statements: tuple[Row, ...]
 
@@ -95,7 +96,11 @@ def _kv_text(settings: KvSettings) -> str:
 
 def _kv_lines(settings: KvSettings, model: KvFacts | None) -> tuple[str, ...]:
     own = ", ".join(f"{name} {value}" for name, value in settings.own)
-    asked = () if settings.default else ("for requests that ask for it, and no others",)
+    asked = (
+        ()
+        if settings.default
+        else ("for requests that ask for it, or whose programs do, and no others",)
+    )
     lines = (*([own] if own else []), *asked)
     return (*lines, *bound_lines(settings, model), *advice(settings))
 
@@ -116,7 +121,9 @@ def _program(document: Document, index: int) -> ProgramRows:
         Row(statement_cells(one), document.where(*path, "statements", i))
         for i, one in enumerate(program.statements)
     )
-    return ProgramRows(program.name, program.conflict, document.where(*path), tuple(rows))
+    return ProgramRows(
+        program.name, program.conflict, program.kv, document.where(*path), tuple(rows)
+    )
 
 
 def _vector(decl: VectorDecl, used: UsedVector | None) -> tuple[str, ...]:

@@ -71,14 +71,6 @@ class Schedule:
         return self.first - self.window
 
 
-def first_points(settings: KvSettings, prompts: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return `Schedule.first` of requests with prompts of these lengths `[R]`."""
-    if settings.prefill:
-        return np.full(len(prompts), settings.limit, np.int64)
-    first: npt.NDArray[np.int64] = np.maximum(prompts, settings.limit).astype(np.int64)
-    return first
-
-
 def dropped(
     settings: KvSettings, first: npt.NDArray[np.int64], counts: npt.NDArray[Any]
 ) -> npt.NDArray[np.int64]:

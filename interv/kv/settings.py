@@ -104,7 +104,7 @@ def settings_of(document: Document) -> KvSettings | None:
     errors: list[IntervError] = []
     for i, (name, value) in enumerate(declared.options):
         span = document.span("kv", "options", i)
-        given[name] = value
+        given[name] = value = _word(value, known.get(name))
         if name in known:
             errors += _faults(name, value, known[name], span)
         elif declared.policy in OWN:
@@ -153,6 +153,14 @@ def _default(option: Number | Words) -> Scalar:
     if isinstance(option, Words):
         return option.words[0]
     return int(option.default) if option.whole else option.default
+
+
+def _word(value: Scalar, option: Number | Words | None) -> Scalar:
+    """Return the word that YAML reads as a truth value."""
+    is_switch = isinstance(option, Words) and {"on", "off"} == {*option.words}
+    if not is_switch or not isinstance(value, bool):
+        return value
+    return "on" if value else "off"
 
 
 def _faults(

@@ -44,6 +44,8 @@ def test_the_same_document_as_the_text() -> None:
     read = gate(probe, post_block[14], sharpness=8, threshold=0.5)
     program.steer(calm, at=post_block[24], scale=4, gate=read)
     program.capture(at=post_block[12, 20], tokens=prompt[-1], to=acts, rank=64)
+    doc.program("long", kv=True)
+    doc.program("short", conflict="error", kv=False)
     doc.conflict("sum")
     doc.default(program)
     assert doc.spec() == interv.load_document(VALID).spec
@@ -118,6 +120,10 @@ def test_errors() -> None:
             "error[E211]: 'merge' is not a conflict policy\n  = in conflict\n"
             "  = policies: error, priority, sequential, sum, joint"
         )
+    assert message(lambda: new_document().program("p", kv="maybe")) == (
+        "error[E211]: 'kv' of a program is on or off, not 'maybe'\n  = in kv\n"
+        "  = a policy is declared outside of programs"
+    )
 
 
 def test_a_document_is_checked() -> None:

@@ -52,6 +52,7 @@ def test_meaning() -> None:
     assert (capture.to, capture.rank) == ("acts", 64)
     assert spec.sinks[0].args == ("acts/",)
     assert spec.sinks[0].options == (("layout", "packed"),)
+    assert [one.kv for one in spec.programs] == [None, True, False]
     assert spec.kv.options == (("budget", 512), ("buffer", 64), ("lambda", 0.1))
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -44,7 +48,20 @@ def _config(name: str) -> Any:
     return hf.GPT2Config(vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, **sizes)
 
 
-def tiny_model(name: str, folder: Path) -> Path:
+@cache
+def _folder() -> Path:
+    """Return a folder that lasts as long as this process.
+
+    vLLM keeps traced graphs by the path of their model, so tests of one model trace each graph
+    once.
+    """
+    folder = Path(mkdtemp(prefix="interv-models-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
+def tiny_model(name: str) -> Path:
     """Save a random fp32 model of that architecture and return its folder."""
     from transformers import AutoModelForCausalLM
 
@@ -54,5 +71,5 @@ def tiny_model(name: str, folder: Path) -> Path:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.05)
-    model.save_pretrained(folder / name)
-    return folder / name
+    model.save_pretrained(_folder() / name)
+    return _folder() / name

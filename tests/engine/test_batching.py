@@ -69,7 +69,7 @@ def rig(
     if request.param == "real":
         flavour, model, document = "traced", model_path, write_document(folder, 576, norm=20.0)
     else:
-        flavour, model = request.param, tiny_model("llama", folder)
+        flavour, model = request.param, tiny_model("llama")
         document = write_document(folder)
     asks = mixture(**SIZES.get(request.param, FULL))
     with (

@@ -59,7 +59,7 @@ class Rig:
 )
 def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("capture")
-    document, model = write_document(folder), tiny_model("llama", folder)
+    document, model = write_document(folder), tiny_model("llama")
     with EngineHost(request.param, model, files=[document], **LIMITS) as engine:
         asks = mixture(COUNT[request.param])
         yield Rig(engine, Expected(model, folder), asks)
@@ -197,7 +197,7 @@ def test_ranks_of_a_group_write_each_row_once(
     kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp(kind)
-    document, model = write_document(folder), tiny_model("llama", folder)
+    document, model = write_document(folder), tiny_model("llama")
     # Stock vLLM 0.32 has no asynchronous scheduling of pipelines on a CPU.
     options = {f"{kind}_parallel_size": 2, "async_scheduling": False}
     two = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}

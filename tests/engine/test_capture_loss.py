@@ -46,7 +46,7 @@ def killed_after(files: int, model: Path, folder: Path, layout: str) -> None:
 
 @pytest.mark.parametrize(("layout", "files"), [("packed", 40), ("sharded", 1)])
 def test_a_killed_engine_leaves_complete_records(tmp_path: Path, layout: str, files: int) -> None:
-    killed_after(files, tiny_model("llama", tmp_path), tmp_path, layout)
+    killed_after(files, tiny_model("llama"), tmp_path, layout)
     found = load_captures(tmp_path / "acts")
     requests = set(found.request)
     assert files <= len(requests) < REQUESTS

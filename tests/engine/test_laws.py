@@ -32,7 +32,7 @@ IDLE = {
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llama")
     Directions.random(HIDDEN_SIZE, norm=5.0).save(folder)
-    return tiny_model("llama", folder)
+    return tiny_model("llama")
 
 
 SLOW = pytest.mark.slow

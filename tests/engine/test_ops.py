@@ -192,7 +192,7 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     directions = Directions.random(HIDDEN_SIZE, norm=5.0)
     directions.save(folder)
     programs = Meaning(directions, adapter(folder), full_map(folder)).programs()
-    path, model = folder / "ops.interv", tiny_model("llama", folder)
+    path, model = folder / "ops.interv", tiny_model("llama")
     path.write_text(DOCUMENT)
     oracle, tokens = Oracle(model), TOKENS[request.param]
     asks = [Ask(prompt, name, tokens) for name in ("off", *programs) for prompt in PROMPTS]

@@ -127,7 +127,7 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     Directions.random(HIDDEN_SIZE, 5.0).save(folder)
     document = folder / "prefix.interv"
     document.write_text(DOCUMENT)
-    model = tiny_model("llama", folder)
+    model = tiny_model("llama")
     options = {"enable_prefix_caching": True, "block_size": BLOCK}
     with (
         EngineHost(request.param, model, **options) as stock,

@@ -106,7 +106,7 @@ def run(model: Path, document: Path | None, asks: Sequence[Ask]) -> Run:
 
 @pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.slow)])
 def test_every_answer_is_the_one_it_has_alone(tmp_path: Path, count: int) -> None:
-    document, model = write_document(tmp_path), tiny_model("llama", tmp_path)
+    document, model = write_document(tmp_path), tiny_model("llama")
     asks = requests(count)
     edited, stock = run(model, document, asks), run(model, None, unsaid(asks))
     for one in (edited, stock):

@@ -29,7 +29,7 @@ class Rig:
 @pytest.fixture(scope="module", params=["traced", pytest.param("B", marks=pytest.mark.slow)])
 def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("requests")
-    document, model = write_document(folder), tiny_model("llama", folder)
+    document, model = write_document(folder), tiny_model("llama")
     sizes = {"slots": SLOTS, "max_num_seqs": SEATS}
     with EngineHost(request.param, model, files=[document], **sizes) as engine:
         yield Rig(engine, Expected(model, document))
@@ -157,7 +157,7 @@ def test_what_cannot_be_had_is_refused(rig: Rig, program: str | int) -> None:
     [("traced", 300, 256), pytest.param("B", 40, 32, marks=pytest.mark.slow)],
 )
 def test_many_configurations_at_once(tmp_path: Path, flavour: str, count: int, slots: int) -> None:
-    document, model = write_document(tmp_path), tiny_model("llama", tmp_path)
+    document, model = write_document(tmp_path), tiny_model("llama")
     asks = mixture(count, tokens=4, longest=8)
     with EngineHost(flavour, model, files=[document], slots=slots, max_num_seqs=count) as engine:
         together = engine.answers(asks)

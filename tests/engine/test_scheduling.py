@@ -92,7 +92,7 @@ def run(
 def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rig:
     flavour = request.param
     folder = tmp_path_factory.mktemp("scheduling")
-    document, model = write_document(folder), tiny_model("llama", folder)
+    document, model = write_document(folder), tiny_model("llama")
     asks = [replace(ask, tokens=TOKENS) for ask in mixture(REQUESTS[flavour], longest=30)]
     blocks = {"num_gpu_blocks_override": BLOCKS[flavour], "alone": True}
     stock, one = run(flavour, model, None, unsaid(asks), **blocks)

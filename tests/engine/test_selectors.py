@@ -62,7 +62,7 @@ def masked(selector: Selector, given: int, fed: list[int], v: torch.Tensor) -> E
 def test_selectors_equal_the_oracle(tmp_path: Path, flavour: str, chunk: int | None) -> None:
     directions = Directions.random(HIDDEN_SIZE, norm=5.0)
     directions.save(tmp_path)
-    model = tiny_model("llama", tmp_path)
+    model = tiny_model("llama")
     at = SiteRef(name="post_block", layers=(1,))
     programs = tuple(
         Program(name=name, statements=(Steer(vector="v", at=at, when=selector),))

@@ -53,6 +53,7 @@ program probe {
   capture at post_block[15] tokens prompt to rows
   capture at post_block[15] tokens prompt[-1] to acts keep marked
 }
+program thinks { kv on }
 default mixed
 kv r1kv { budget = 64  buffer = 16  default = off }
 """
@@ -240,6 +241,10 @@ def test_a_compressed_request_over_http(server: str) -> None:
     times = 1 + (fed - 1 - 80) // 16
     assert times > 2
     assert [a - b for a, b in zip(counts(), before, strict=True)] == [times, 16 * times, 0, 0]
+    for asked in ("thinks", "interv 1 program mine { kv on }"):
+        before = counts()
+        fed = ask(server, {"max_tokens": 90}, intervention=asked)["usage"]["total_tokens"] - 1
+        assert counts()[0] - before[0] == 1 + (fed - 1 - 80) // 16
     with pytest.raises(urllib.error.HTTPError) as refusal:
         ask(server, intervention_kv="yes")
     assert refusal.value.code == 400

@@ -69,7 +69,7 @@ def watched(oracle: CompressedOracle) -> Iterator[dict[int, torch.Tensor]]:
 
 @pytest.mark.parametrize("flavour", ["traced", pytest.param("B", marks=pytest.mark.slow)])
 def test_an_edit_begins_where_it_says(tmp_path: Path, flavour: str) -> None:
-    model, rng = tiny_model("llama", tmp_path), random.Random(2)
+    model, rng = tiny_model("llama"), random.Random(2)
     vector = torch.randn(HIDDEN_SIZE, generator=torch.Generator().manual_seed(1))
     save_file({"v": vector}, tmp_path / "v.safetensors")
     path = tmp_path / "kv.interv"

@@ -91,7 +91,7 @@ def test_a_budget_beyond_the_text_changes_nothing(tmp_path: Path, model_path: Pa
 
 
 def test_policies_and_scopes(tmp_path: Path) -> None:
-    model, rng = tiny_model("llama", tmp_path), random.Random(3)
+    model, rng = tiny_model("llama"), random.Random(3)
     prompt = [rng.randrange(3, VOCABULARY) for _ in range(30)]
     oracle, room = CompressedOracle(model), {**ROOM, "max_model_len": 512}
     for text, numbers in {
@@ -105,7 +105,7 @@ def test_policies_and_scopes(tmp_path: Path) -> None:
 
 
 def test_a_compiled_model_answers_the_same(tmp_path: Path) -> None:
-    model, rng = tiny_model("llama", tmp_path), random.Random(4)
+    model, rng = tiny_model("llama"), random.Random(4)
     asked = [[rng.randrange(3, VOCABULARY) for _ in range(n)] for n in (9, 150)]
     oracle, path = CompressedOracle(model), document(tmp_path, "r1kv { budget = 64 buffer = 32 }")
     with EngineHost("inductor", model, [path], block_size=BLOCK) as engine:
@@ -118,7 +118,7 @@ def test_a_compiled_model_answers_the_same(tmp_path: Path) -> None:
     ("flavour", "tokens"), [("B", 90), pytest.param("triton", 60, marks=pytest.mark.slow)]
 )
 def test_the_second_runner_answers_the_same(tmp_path: Path, flavour: str, tokens: int) -> None:
-    model, rng = tiny_model("llama", tmp_path), random.Random(4)
+    model, rng = tiny_model("llama"), random.Random(4)
     asked = [[rng.randrange(3, VOCABULARY) for _ in range(n)] for n in (9, 70)]
     oracle, path = CompressedOracle(model), document(tmp_path, "r1kv { budget = 32 buffer = 16 }")
     with EngineHost(flavour, model, [path], block_size=BLOCK) as engine:
@@ -132,7 +132,7 @@ def test_the_second_runner_answers_the_same(tmp_path: Path, flavour: str, tokens
 @pytest.mark.slow
 def test_two_ranks_answer_as_one(tmp_path: Path) -> None:
     """Each rank scores the heads that it has: what a head keeps does not depend on the others."""
-    model, rng = tiny_model("llama", tmp_path), random.Random(5)
+    model, rng = tiny_model("llama"), random.Random(5)
     prompts = [[rng.randrange(3, VOCABULARY) for _ in range(n)] for n in (9, 70, 150)]
     asks = [Ask(one, tokens=150, sampling=PLAIN) for one in prompts]
     path = document(tmp_path, "r1kv { budget = 64 buffer = 32 }")

@@ -204,9 +204,7 @@ def test_the_default_policy_is_the_papers() -> None:
 @pytest.mark.parametrize("tile", [3000, TILE])
 @pytest.mark.parametrize("threshold", [-0.5, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("shared", [0.0, 0.7, 1.0, 4.0])
-def test_last_repetitions_are_those_of_the_whole_matrix(
-    shared: float, threshold: float, tile: int
-) -> None:
+def test_redundancy_is_that_of_the_whole_matrix(shared: float, threshold: float, tile: int) -> None:
     """However alike keys are, so that they are found in the first columns, in later ones, never."""
     torch.manual_seed(5)
     keys = torch.randn(2, 2, 150, 16) + shared * torch.randn(2, 2, 1, 16)

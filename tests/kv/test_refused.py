@@ -13,10 +13,10 @@ from interv.errors import IntervError, IntervErrors
 from interv.kv.settings import KvSettings
 from interv.load import load_text
 from interv.runtime import compat
-from interv.runtime.admission import check_model, process_inputs
 from interv.runtime.config import InterventionConfig, arm
 from interv.runtime.kv.asked import is_compressed
 from interv.runtime.kv.refuse import refuse_config
+from interv.runtime.requests import check_model, process_inputs
 from tests.passes.small import MODEL
 from tests.runtime.documents import carried, config
 
@@ -144,6 +144,28 @@ def test_an_engine_has_one_policy() -> None:
     )
 
 
+ASKS = """\
+error[E295]: program 'thinks' says 'kv on', and no document declares a KV policy
+ --> a.interv:2:21
+  |
+2 | program thinks { kv on }
+  |                     ^^ no policy
+  |
+  = declare one outside of programs: kv r1kv { default = off }"""
+
+
+def test_a_program_asks_for_a_policy_that_is_there() -> None:
+    """It may be another document's, and a program that wants none has what it wants."""
+    asking = load_text("interv 1\nprogram thinks { kv on }\nprogram terse { kv off }\n", "a.interv")
+    with pytest.raises(IntervError) as caught:
+        compile_documents([asking], MODEL)
+    assert str(caught.value) == ASKS
+    both = compile_documents([asking, load_text(R1KV, "b.interv")], MODEL)
+    assert both.bundle.compressed == {"thinks": True, "terse": False}
+    alone = load_text("interv 1\nprogram terse { kv off }\n")
+    assert compile_documents([alone], MODEL).bundle.kv is None
+
+
 def admitted(extra: dict[str, Any], armed: InterventionConfig | None, resumable: bool) -> str:
     """Return what a request with these wishes is answered, "" where it is taken in."""
     owner = SimpleNamespace(vllm_config=config(armed))
@@ -192,6 +214,40 @@ def test_what_a_request_says(
     extra = {} if asked is None else {"intervention_kv": asked}
     engine_config = carried(tmp_path, R1KV) if armed else None
     assert admitted(extra, engine_config, resumable) == answer
+
+
+DIFFER = (
+    "error[E583]: programs 'terse' and 'thinks' differ over the request's KV cache:"
+    " kv off and kv on\n"
+    '  = say it in the request: \'intervention_kv\': "on" or "off"'
+)
+TWO = R1KV + "program thinks { kv on }\nprogram terse { kv off }\nprogram plain { }\n"
+
+
+@pytest.mark.parametrize(
+    ("extra", "resumable", "answer"),
+    [
+        ({"intervention": "terse + plain + thinks*2"}, False, DIFFER),
+        ({"intervention": "terse + thinks", "intervention_kv": "on"}, False, ""),
+        ({"intervention": "terse + thinks*0"}, False, ""),
+        ({"intervention": "off"}, True, PIECES),
+        ({"intervention": "interv 1 program p { kv on }"}, True, PIECES),
+        ({"intervention": "interv 1 program p { kv off }"}, True, ""),
+    ],
+)
+def test_what_programs_say(
+    tmp_path: Path, extra: dict[str, Any], resumable: bool, answer: str
+) -> None:
+    assert admitted(extra, carried(tmp_path, TWO, inline=True), resumable) == answer
+
+
+def test_an_inline_program_asks_for_a_policy_that_is_there(tmp_path: Path) -> None:
+    edits = carried(tmp_path, "interv 1\nprogram calm { }\n", inline=True)
+    assert admitted({"intervention": "interv 1 program p { kv on }"}, edits, False) == (
+        "error[E581]: this engine has no KV policy\n"
+        "  = its program says 'kv on'\n"
+        "  = declare one: kv r1kv { budget = 512 }"
+    )
 
 
 def test_a_document_with_edits_alone_has_no_policy(tmp_path: Path) -> None:

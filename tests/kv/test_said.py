@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from interv.compile import compile_documents
-from interv.explain import explain
+from interv.explain import explain, explain_spec
 from interv.kv.settings import settings_of
-from interv.load import load_text
+from interv.load import load_document, load_text
 from interv.model import ModelFacts, facts_from_config
 from interv.runtime.config import counters_path
 from interv.runtime.kv.metrics import tally_files
@@ -39,7 +39,7 @@ FULL = """\
 ASKED = """\
   kv streaming  budget 512, buffer 128, window 8, per layer                              kv.interv:2
     sinks 4
-    for requests that ask for it, and no others
+    for requests that ask for it, or whose programs do, and no others
     a decoding request holds at most 640 tokens
     prompts are compressed while they are read"""
 
@@ -56,6 +56,21 @@ def test_the_explain_says_what_is_bounded(text: str, model: ModelFacts, expected
     found = explain(compiled)
     assert expected in found
     assert max(map(len, found.splitlines())) <= 100
+
+
+def test_yaml_has_switches_of_its_own(tmp_path: Path) -> None:
+    """It reads a bare `on` as true."""
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "interv: 1\nkv: {policy: r1kv, options: [[default, off], [prefill, on]]}\n"
+        "programs:\n- {name: thinks, kv: on}\n- {name: terse, kv: off}\n"
+    )
+    document = load_document(path)
+    made = settings_of(document)
+    assert made is not None
+    assert (made.default, made.prefill) == (False, True)
+    assert [one.kv for one in document.spec.programs] == [True, False]
+    assert "  program terse  conflict sequential  kv off  " in explain_spec([document])
 
 
 def test_a_document_without_a_policy_has_no_settings() -> None:

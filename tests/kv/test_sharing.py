@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -65,7 +65,7 @@ def assert_sound(audit: Audit) -> None:
 @pytest.mark.parametrize("cached", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_every_answer_is_the_one_it_has_alone(tmp_path: Path, runner: str, cached: bool) -> None:
     """On a pool for a few whole requests: preempted ones are compacted at the same counts."""
-    model, asks = tiny_model("llama", tmp_path), mixed(16)
+    model, asks = tiny_model("llama"), mixed(16)
     room = {**ROOM, "enable_prefix_caching": cached, "num_gpu_blocks_override": 18}
     with EngineHost(runner, model, [document(tmp_path, POLICY)], **room) as engine:
         alone = engine.alone(asks)
@@ -84,7 +84,7 @@ def test_every_answer_is_the_one_it_has_alone(tmp_path: Path, runner: str, cache
 
 @RUNNERS
 def test_requests_that_say_off_are_answered_as_by_stock(tmp_path: Path, runner: str) -> None:
-    model = tiny_model("llama", tmp_path)
+    model = tiny_model("llama")
     asks = [replace(one, kv="off") for one in mixed(FEW[runner])]
     room = {**ROOM, "enable_prefix_caching": True}
     with EngineHost(runner, model, **room) as stock:
@@ -93,23 +93,56 @@ def test_requests_that_say_off_are_answered_as_by_stock(tmp_path: Path, runner: 
         assert engine.answers(asks) == wanted
 
 
-def test_the_default_may_be_off(tmp_path: Path) -> None:
-    model = tiny_model("llama", tmp_path)
-    asked = Ask(drawn(random.Random(1), 30), tokens=150, sampling=PLAIN)
-    path = document(tmp_path, POLICY.replace("}", "default = off }"))
+Wish: TypeAlias = tuple[str | None, str | None]  # the expression, and `intervention_kv`
+
+
+PROGRAMS = """
+program thinks { kv on }
+program plain { }
+program terse { kv off }
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "compressed", "left"),
+    [
+        (
+            "default = off }" + PROGRAMS,
+            [(None, "on"), ("thinks", None), ("plain + thinks*2", None), ("terse", "on")],
+            [(None, None), ("plain", None), ("thinks", "off"), ("thinks*0", None), ("off", None)],
+        ),
+        (
+            "default = off }" + PROGRAMS + "default thinks",
+            [(None, None), ("off", "on")],
+            [("off", None), (None, "off"), ("plain", None)],
+        ),
+        (
+            "default = on }" + PROGRAMS + "default terse",
+            [("off", None), ("plain", None), (None, "on")],
+            [(None, None), ("plain + terse", None), ("thinks", "off")],
+        ),
+    ],
+)
+def test_who_is_compressed(
+    tmp_path: Path, said: str, compressed: Sequence[Wish], left: Sequence[Wish]
+) -> None:
+    """What the client says goes first, then what its programs say, then what the policy says."""
+    # The prompt is cut once, before the second token that is fed back.
+    model, prompt = tiny_model("llama"), drawn(random.Random(1), LIMIT)
+    path = document(tmp_path, POLICY.replace("}", said))
     with EngineHost("traced", model, [path], **ROOM) as engine:
-        engine.call("account", LIMIT)
-        engine.answers([asked])
-        assert engine.call("audited").counts[0] == 0
-        engine.answers([replace(asked, kv="on")])
-        # The last of 179 tokens that are fed is the 83rd after the first point.
-        assert engine.call("audited").counts[0] == 1 + (179 - 1 - LIMIT) // BUFFER
+        for wishes, each in ((left, 0), (compressed, 1)):
+            engine.call("account", LIMIT)
+            for program, kv in wishes:
+                before = engine.call("audited").counts[0]
+                engine.answers([Ask(prompt, program, tokens=4, kv=kv, sampling=PLAIN)])
+                assert engine.call("audited").counts[0] - before == each, (program, kv)
 
 
 @RUNNERS
 @pytest.mark.parametrize("chunk", [7, pytest.param(48, marks=pytest.mark.slow)])
 def test_chunks_change_nothing(tmp_path: Path, runner: str, chunk: int) -> None:
-    model, asks = tiny_model("llama", tmp_path), mixed(FEW[runner])
+    model, asks = tiny_model("llama"), mixed(FEW[runner])
     # A prompt that is in the cache is not read in chunks.
     room = {**ROOM, "enable_prefix_caching": False}
     for text in (POLICY, POLICY.replace("}", "prefill = on }")):
@@ -121,7 +154,7 @@ def test_chunks_change_nothing(tmp_path: Path, runner: str, chunk: int) -> None:
 
 
 def test_a_prompt_may_be_compressed_while_it_is_read(tmp_path: Path) -> None:
-    model = tiny_model("llama", tmp_path)
+    model = tiny_model("llama")
     asked = Ask(drawn(random.Random(1), 400), tokens=20, sampling=PLAIN)
     path = document(tmp_path, POLICY.replace("}", "prefill = on }"))
     with EngineHost("traced", model, [path], **ROOM) as engine:
@@ -135,7 +168,7 @@ def test_a_prompt_may_be_compressed_while_it_is_read(tmp_path: Path) -> None:
 
 @RUNNERS
 def test_samples_and_asynchronous_scheduling(tmp_path: Path, runner: str) -> None:
-    model, asks = tiny_model("llama", tmp_path), mixed(FEW[runner])
+    model, asks = tiny_model("llama"), mixed(FEW[runner])
     path = document(tmp_path, POLICY)
     samples = {"n": 3, "temperature": 0.8, "seed": 5, **PLAIN}
     several = Ask(asks[0].prompt, tokens=150, sampling=samples)
@@ -153,7 +186,7 @@ def test_samples_and_asynchronous_scheduling(tmp_path: Path, runner: str) -> Non
 
 @pytest.mark.slow
 def test_a_soak_with_cancellations(tmp_path: Path) -> None:
-    model, asks = tiny_model("llama", tmp_path), mixed(300, seed=3)
+    model, asks = tiny_model("llama"), mixed(300, seed=3)
     rng = random.Random(4)
     leaving = [
         replace(one, leaves=one.arrives + rng.randrange(1, 120)) if rng.random() < 0.2 else one

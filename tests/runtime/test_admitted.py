@@ -12,9 +12,10 @@ from vllm import SamplingParams
 
 from interv.errors import IntervError
 from interv.runtime import compat
-from interv.runtime.admission import Admission, check_model, process_inputs, resolve_for
+from interv.runtime.admission import Admission
 from interv.runtime.choice import RESOLVED, Choice, choice_in
 from interv.runtime.config import InterventionConfig
+from interv.runtime.requests import check_model, process_inputs, resolve_for
 from tests.runtime.documents import carried, config
 
 UNKNOWN = """\

@@ -134,6 +134,17 @@ error[E215]: a request may not state the policy for several programs
   |
   = state 'conflict' inside the program""",
     ),
+    "E215 kv": (
+        program("kv on") + "kv r1kv { budget = 64 }\n",
+        """\
+error[E215]: a request may not declare a KV policy
+ --> <request>:5:1
+  |
+5 | kv r1kv { budget = 64 }
+  | ^^^^^^^^^^^^^^^^^^^^^^^ not here
+  |
+  = ask for the engine's, inside the program: kv on""",
+    ),
     "E216 none": (
         "interv 1\n",
         "error[E216]: an inline document has one program, this one has 0",
