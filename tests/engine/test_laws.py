@@ -29,10 +29,16 @@ IDLE = {
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("llama")
-    Directions.random(HIDDEN_SIZE, norm=5.0).save(folder)
+def llama() -> Path:
     return tiny_model("llama")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the vectors."""
+    made = tmp_path_factory.mktemp("laws")
+    Directions.random(HIDDEN_SIZE, norm=5.0).save(made)
+    return made
 
 
 SLOW = pytest.mark.slow
@@ -47,7 +53,7 @@ SLOW = pytest.mark.slow
         pytest.param("B", "bfloat16", marks=SLOW),
     ],
 )
-def test_idle_equals_stock_bit_for_bit(llama: Path, flavour: str, dtype: str) -> None:
+def test_idle_equals_stock_bit_for_bit(llama: Path, folder: Path, flavour: str, dtype: str) -> None:
     with EngineHost(flavour, llama, plugins=False, dtype=dtype) as stock:
         expected = stock.generate(PROMPTS)
         assert not stock.call("facts")["patched"]
@@ -57,17 +63,17 @@ def test_idle_equals_stock_bit_for_bit(llama: Path, flavour: str, dtype: str) ->
     for name, statements in IDLE.items():
         one = Program(name="p", statements=statements)
         spec = Spec(vectors=VECTORS, programs=(one,), default="p")
-        path = save_document(spec, llama.parent, f"{name}.json")
+        path = save_document(spec, folder, f"{name}.json")
         with EngineHost(flavour, llama, files=[path], dtype=dtype) as idle:
             assert idle.generate(PROMPTS) == expected, name
             assert idle.call("facts")["patched"] == (name == "wide_bounds")
 
 
-def test_sites_are_where_they_are_said_to_be(llama: Path) -> None:
+def test_sites_are_where_they_are_said_to_be(llama: Path, folder: Path) -> None:
     names = ("pre_attn_2", "post_block_1", "post_attn_2", "post_block_2")
     programs = [program("steer", n[:-2], int(n[-1]), n) for n in names]
     spec = Spec(vectors=VECTORS, programs=tuple(programs), default="pre_attn_2")
-    path = save_document(spec, llama.parent, "where.json")
+    path = save_document(spec, folder, "where.json")
     with EngineHost("inductor", llama, files=[path]) as engine:
         answers = {n: engine.generate(PROMPTS, program=n) for n in names}
     assert answers["pre_attn_2"] == answers["post_block_1"]
@@ -75,9 +81,9 @@ def test_sites_are_where_they_are_said_to_be(llama: Path) -> None:
         assert middle.distance(end) > ENGINE_LOGPROB
 
 
-def test_an_eager_engine_is_edited_too(llama: Path) -> None:
+def test_an_eager_engine_is_edited_too(llama: Path, folder: Path) -> None:
     spec = Spec(vectors=VECTORS, programs=(program("mixed", "post_block", 1, "p"),), default="p")
-    path = save_document(spec, llama.parent, "eager.json")
+    path = save_document(spec, folder, "eager.json")
     with EngineHost("inductor", llama, files=[path], enforce_eager=True) as eager:
         answers = eager.generate(PROMPTS)
     with EngineHost("traced", llama, files=[path]) as compiled:
@@ -86,13 +92,13 @@ def test_an_eager_engine_is_edited_too(llama: Path) -> None:
             assert one.distance(other) < ENGINE_LOGPROB
 
 
-def test_only_a_new_structure_compiles(llama: Path, tmp_path: Path) -> None:
+def test_only_a_new_structure_compiles(llama: Path, folder: Path, tmp_path: Path) -> None:
     """Other scales, vectors and kinds reuse every compiled graph; other sites never meet it."""
     cache = {"VLLM_CACHE_ROOT": str(tmp_path / "cache")}
 
-    def run(statement: Steer | Ablate, folder: Path) -> tuple[dict[str, Any], object]:
+    def run(statement: Steer | Ablate, place: Path) -> tuple[dict[str, Any], object]:
         one = Program(name="p", statements=(statement,))
-        path = save_document(Spec(vectors=VECTORS, programs=(one,), default="p"), folder)
+        path = save_document(Spec(vectors=VECTORS, programs=(one,), default="p"), place)
         with EngineHost("inductor", llama, files=[path], env=cache) as engine:
             return engine.call("facts"), engine.generate(PROMPTS)
 
@@ -100,10 +106,10 @@ def test_only_a_new_structure_compiles(llama: Path, tmp_path: Path) -> None:
     other.mkdir()
     Directions.random(HIDDEN_SIZE, norm=1.0).save(other)
     at_1, at_2 = (SiteRef(name="post_block", layers=(n,)) for n in (1, 2))
-    first, answer = run(Steer(vector="v", at=at_1), llama.parent)
-    scaled, scaled_answer = run(Steer(vector="v", at=at_1, scale=3.0), llama.parent)
+    first, answer = run(Steer(vector="v", at=at_1), folder)
+    scaled, scaled_answer = run(Steer(vector="v", at=at_1, scale=3.0), folder)
     swapped, swapped_answer = run(Ablate(vector="w", at=at_1), other)
-    moved, moved_answer = run(Steer(vector="v", at=at_2), llama.parent)
+    moved, moved_answer = run(Steer(vector="v", at=at_2), folder)
     assert (first["compiled"], first["loaded"]) == (1, 0)
     assert (scaled["compiled"], scaled["loaded"]) == (0, 1)
     assert (swapped["compiled"], swapped["loaded"]) == (0, 1)
