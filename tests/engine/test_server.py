@@ -55,7 +55,7 @@ program probe {
 }
 program thinks { kv on }
 default mixed
-kv r1kv { budget = 64  buffer = 16  default = off }
+kv r1kv { budget = 24  buffer = 16  default = off }
 """
 INLINE = "interv 1  program mine { steer v at post_block[15] scale -1 when not prompt[0] }"
 
@@ -234,17 +234,17 @@ def test_a_compressed_request_over_http(server: str) -> None:
         return [found[f"interv_kv_{name}_total"] for name in names]
 
     before = counts()
-    ask(server, {"max_tokens": 120})
+    ask(server, {"max_tokens": 50})
     assert counts() == before
-    fed = ask(server, {"max_tokens": 120}, intervention_kv="on")["usage"]["total_tokens"] - 1
-    # At 80 tokens and after every 16 more, once the next token is fed; no block has so few.
-    times = 1 + (fed - 1 - 80) // 16
+    fed = ask(server, {"max_tokens": 80}, intervention_kv="on")["usage"]["total_tokens"] - 1
+    # At 40 tokens and after every 16 more, once the next token is fed; no block has so few.
+    times = 1 + (fed - 1 - 40) // 16
     assert times > 2
     assert [a - b for a, b in zip(counts(), before, strict=True)] == [times, 16 * times, 0, 0]
     for asked in ("thinks", "interv 1 program mine { kv on }"):
         before = counts()
-        fed = ask(server, {"max_tokens": 90}, intervention=asked)["usage"]["total_tokens"] - 1
-        assert counts()[0] - before[0] == 1 + (fed - 1 - 80) // 16
+        fed = ask(server, {"max_tokens": 40}, intervention=asked)["usage"]["total_tokens"] - 1
+        assert counts()[0] - before[0] == 1 + (fed - 1 - 40) // 16
     with pytest.raises(urllib.error.HTTPError) as refusal:
         ask(server, intervention_kv="yes")
     assert refusal.value.code == 400
