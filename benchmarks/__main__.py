@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.cases import RUNS, Case, document
+from benchmarks.cases import RUNS, WORK, Case, document
 from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -112,15 +112,16 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--model", help="folder of the model (default: the demo's)")
-    parser.add_argument("--run", choices=RUNS, default="edits", help="which cases to measure")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--prompt", type=int, default=16, help="tokens of each prompt")
-    parser.add_argument("--tokens", type=int, default=32, help="tokens generated a request")
+    parser.add_argument("--run", choices=RUNS, help="which cases to measure")
+    parser.add_argument("--batch", type=int, help="requests at once")
+    parser.add_argument("--prompt", type=int, help="tokens of each prompt")
+    parser.add_argument("--tokens", type=int, help="tokens generated a request")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--instances", type=int, default=2, help="engines of each case")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype")
     parser.add_argument("--case", help="measure this case or engine alone against stock")
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json")
+    parser.set_defaults(**WORK)
     return parser.parse_args()
 
 

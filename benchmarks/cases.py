@@ -24,6 +24,9 @@ from interv.spec import (
     VectorDecl,
 )
 
+# What a run measures unless its arguments say otherwise: tokens of each prompt, tokens generated.
+WORK = {"run": "edits", "batch": 16, "prompt": 16, "tokens": 32, "dtype": "bfloat16"}
+
 
 @dataclass(frozen=True)
 class Case:

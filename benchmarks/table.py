@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import RUNS
+from benchmarks.cases import RUNS, WORK
 
 RESULTS = Path(__file__).parent / "results"
 # Which page shows which results.
@@ -46,7 +46,8 @@ def markdown(path: Path) -> str:
 
 
 def _arguments(work: dict[str, Any]) -> str:
-    return "" if work.get("run", "edits") == "edits" else f' ARGS="--run {work["run"]}"'
+    said = [f"--{one} {work[one]}" for one, usual in WORK.items() if work.get(one, usual) != usual]
+    return f' ARGS="{" ".join(said)}"' if said else ""
 
 
 if __name__ == "__main__":
