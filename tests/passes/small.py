@@ -210,7 +210,8 @@ def _change(edit: Statement, h: Tensor, layer: int, weight: float) -> Tensor:
             return weight * edit.scale * v
         case Steer():
             moved = h + weight * edit.scale * v
-            return moved * (h.norm() / moved.norm()) - h
+            # Of a stream that is zero nothing is scaled back.
+            return moved * (h.norm() / moved.norm()) - h if moved.norm() > 0 else moved - h
         case Replace(by=None):
             return weight * edit.strength * (edit.scale * v - h)
         case Replace(by=str(by)):

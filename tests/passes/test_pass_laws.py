@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 
 from interv.codegen.bundle import Bundle
 from interv.codegen.emit import emit
@@ -17,7 +17,7 @@ from interv.passes.pipeline import Stage
 from interv.passes.place import place
 from interv.passes.select import select
 from interv.selectors import holds
-from interv.spec import Program, Selector
+from interv.spec import Program, Replace, Selector, SiteRef, Steer
 from tests.passes.small import (
     MODEL,
     TOKENS,
@@ -80,7 +80,19 @@ def test_the_graph_is_the_program(program: Program) -> None:
         assert (result[site] - h).abs().max() <= FLOAT64 * norms[site]
 
 
+_AT = SiteRef(name="post_block", layers=(1,))
+# The stream becomes zero, and then keeps its norm.
+ZEROED = Program(
+    name="p",
+    statements=(
+        Replace(vector="v", at=_AT, scale=0.0),
+        Steer(vector="w", at=_AT, scale=0.0, keep_norm=True),
+    ),
+)
+
+
 @given(programs)
+@example(ZEROED)
 @settings(deadline=None)
 def test_the_fused_update_is_the_program(program: Program) -> None:
     bundle = emitted(program, passed(program))
