@@ -62,13 +62,15 @@ def asked_kv(
 
 def _agreed(said: Mapping[str, bool]) -> bool | None:
     """Return what several programs say alike."""
-    first, *others = said or (None,)
-    for other in others:
-        if first is not None and other is not None and said[first] != said[other]:
+    if not said:
+        return None
+    first, wish = next(iter(said.items()))
+    for other, wanted in said.items():
+        if wanted != wish:
             raise IntervError(
                 "E583",
                 f"programs '{first}' and '{other}' differ over the request's KV cache:"
-                f" kv {on_off(said[first])} and kv {on_off(said[other])}",
+                f" kv {on_off(wish)} and kv {on_off(wanted)}",
                 helps=[f'say it in the request: \'{ASKED_KV}\': "on" or "off"'],
             )
-    return None if first is None else said[first]
+    return wish

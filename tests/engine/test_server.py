@@ -244,6 +244,7 @@ def test_a_compressed_request_over_http(server: str) -> None:
     for asked in ("thinks", "interv 1 program mine { kv on }"):
         before = counts()
         fed = ask(server, {"max_tokens": 40}, intervention=asked)["usage"]["total_tokens"] - 1
+        assert fed > 40
         assert counts()[0] - before[0] == 1 + (fed - 1 - 40) // 16
     with pytest.raises(urllib.error.HTTPError) as refusal:
         ask(server, intervention_kv="yes")
