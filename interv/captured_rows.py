@@ -7,28 +7,31 @@ for record in interv.captured(outputs[0]):
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interv.errors import IntervError
+from interv.request import carried
 
 if TYPE_CHECKING:
     from interv.sinks.record import Captured
     from interv.sinks.results import Result
 
-_FIELD = "kv_transfer_params"
 _KEY = "interv_captures"
 
 
 def captured(output: Any, timeout_s: float = 30.0) -> tuple[Captured, ...]:
     """Return the rows that `memory` sinks hold of a finished request, a record for each capture.
 
-    `output` is vLLM's `RequestOutput`, an answer of the OpenAI SDK, or the JSON of one. The rows
-    lie in shared memory and are not copied; they are gone some time later (`ttl_s` of the sink).
-    Waits until all sinks are done with the request. Raises IntervError E562 where nothing was
-    captured of it, E563 after `timeout_s`, E565 where rows did not reach their sink.
+    `output` is vLLM's `RequestOutput`, an answer of the OpenAI SDK or the last chunk of a streamed
+    one, or the JSON of either; a record says of which `request` and `sample` it is. The rows lie in
+    shared memory and are not copied; they are gone some time later (`ttl_s` of the sink). Waits
+    until all sinks are done with the request. Raises IntervError E562 where nothing was captured
+    of it, E563 after `timeout_s`, E565 where rows did not reach their sink.
     """
     results = capture_results(output, timeout_s)
     lost = [one for one in results if one.status in ("error", "dropped")]
@@ -38,11 +41,11 @@ def captured(output: Any, timeout_s: float = 30.0) -> tuple[Captured, ...]:
             f"rows that {lost[0].statement} captured did not reach sink '{lost[0].sink}'",
             notes=[one.error for one in lost[:8]],
         )
-    found: dict[tuple[int, str], Captured] = {}
+    found: dict[tuple[str, int, str], Captured] = {}
     for one in results:
         for record in _in_memory(one):
             # The last part of a handle is the capture's number, alike on all pipeline stages.
-            key = record.sample, str(one.detail["handle"]).rpartition(".")[2]
+            key = one.request, record.sample, str(one.detail["handle"]).rpartition(".")[2]
             before = found[key].parts if key in found else ()
             found[key] = replace(record, parts=(*before, *record.parts))
     return tuple(found.values())
@@ -64,10 +67,13 @@ def capture_results(output: Any, timeout_s: float = 30.0) -> tuple[Result, ...]:
     """
     from interv.sinks.results import Results, engine_folder
 
-    where = _where(output)
-    samples = len(_get(output, "outputs") or _get(output, "choices") or [None])
-    folder = engine_folder(where["engine"])
-    return Results(folder).wait(where["handle"], samples * int(where["stages"]), timeout_s)
+    deadline = time.monotonic() + timeout_s
+    found: list[Result] = []
+    for where, samples in _where(output):
+        left = max(0.0, deadline - time.monotonic())
+        parts = samples * int(where["stages"])
+        found += Results(engine_folder(where["engine"])).wait(where["handle"], parts, left)
+    return tuple(found)
 
 
 def mark(llm: Any, request: str) -> int:
@@ -94,19 +100,16 @@ def _marked(found: Sequence[int], request: str) -> int:
     return sum(found)
 
 
-def _where(output: Any) -> dict[str, Any]:
-    found = (_get(output, _FIELD) or {}).get(_KEY)
-    if found is None:
+def _where(output: Any) -> list[tuple[Mapping[str, Any], int]]:
+    """Return where the rows of each prompt are, and of how many samples there are any."""
+    told = carried(output).get(_KEY)
+    entries = told if isinstance(told, Sequence) else [told]
+    handles = Counter(one["handle"] for one in entries if one)
+    if not handles:
         raise IntervError(
             "E562",
             "nothing was captured of this request",
             notes=["it has not finished, or its program has no capture for it"],
         )
-    return dict(found)
-
-
-def _get(output: Any, name: str) -> Any:
-    if isinstance(output, Mapping):
-        return output.get(name)
-    more = getattr(output, "model_extra", None) or {}
-    return getattr(output, name, None) or more.get(name)
+    first = {one["handle"]: one for one in reversed(entries) if one}
+    return [(first[handle], samples) for handle, samples in handles.items()]

@@ -100,7 +100,9 @@ class _Engine:
             finished |= {one.request_id: one for one in outputs if one.finished}
         found: dict[str, dict[str, int]] = {}
         for output in finished.values():
-            for program, sites in (interv.edited_rows(output) or {}).items():
+            rows = interv.edited_rows(output)
+            assert isinstance(rows, dict)  # of one sample
+            for program, sites in rows.items():
                 total = found.setdefault(program, {})
                 for site, count in sites.items():
                     total[site] = total.get(site, 0) + count

@@ -83,18 +83,31 @@ def is_document(text: str) -> bool:
     return _DOCUMENT.match(text) is not None
 
 
-def edited_rows(output: Any) -> dict[str, dict[str, int]] | None:
+# Rows edited, by program and site.
+Rows: TypeAlias = dict[str, dict[str, int]]
+
+
+def edited_rows(output: Any) -> Rows | list[Rows | None] | None:
     """Return how many rows of its own a finished request had edited, by program and site.
 
-    `output` is vLLM's `RequestOutput`, an answer of the OpenAI SDK, or the JSON of one. None
-    where the request asked for no report.
+    `output` is vLLM's `RequestOutput`, an answer of the OpenAI SDK or the last chunk of a streamed
+    one, or the JSON of either. For several choices (`n`, or several prompts) it is a list in the
+    order of their index, with None for one that failed. None where the request asked for no report.
     """
-    field = "kv_transfer_params"
-    if isinstance(output, Mapping):
-        carried = output.get(field)
-    else:
-        carried = getattr(output, field, None) or (getattr(output, "model_extra", None) or {}).get(
-            field
-        )
-    rows: dict[str, dict[str, int]] | None = (carried or {}).get("interv")
+    rows: Rows | list[Rows | None] | None = carried(output).get("interv")
     return rows
+
+
+def carried(output: Any) -> Mapping[str, Any]:
+    """Return what interv says in an answer, nothing where it says nothing."""
+    for holder in (output, _get(output, "response")):  # an event of /v1/responses has one
+        if found := _get(holder, "kv_transfer_params"):
+            return dict(found)
+    return {}
+
+
+def _get(output: Any, name: str) -> Any:
+    if isinstance(output, Mapping):
+        return output.get(name)
+    more = getattr(output, "model_extra", None) or {}
+    return getattr(output, name, None) or more.get(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -124,6 +125,51 @@ def has_finished(request: Any) -> bool:
     from vllm.v1.request import RequestStatus
 
     return request.status not in (RequestStatus.FINISHED_ABORTED, RequestStatus.FINISHED_ERROR)
+
+
+def output_processor_classes() -> tuple[Any, Any]:
+    """Return what makes answers of what the core sends, and what it keeps of each sample."""
+    from vllm.v1.engine.output_processor import OutputProcessor, RequestState
+
+    return OutputProcessor, RequestState
+
+
+def is_stop(reason: Any) -> bool:
+    """Say whether a request ended because something that stops it was sampled."""
+    from vllm.v1.engine import FinishReason
+
+    return bool(reason == FinishReason.STOP)
+
+
+def add_last_output(outputs: dict[int, Any], request: Any, told: dict[str, Any]) -> None:
+    """Add the output of a request that was stopped from outside to those of a step."""
+    from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
+
+    last = EngineCoreOutput(
+        request.request_id, [], finish_reason=FinishReason.STOP, kv_transfer_params=told
+    )
+    outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(last)
+
+
+def json_check() -> Any:
+    """Return the dependency that all routes with a JSON body have."""
+    from vllm.entrypoints.serve.utils.api_utils import validate_json_request
+
+    return validate_json_request
+
+
+def beam_search_classes() -> list[Any]:
+    """Return what gives this process's `LLM`, or its server's routes, their `beam_search`."""
+    found = []
+    if "vllm.entrypoints.llm" in sys.modules:
+        from vllm.entrypoints.generate.beam_search.offline import BeamSearchOfflineMixin
+
+        found.append(BeamSearchOfflineMixin)
+    if SERVER in sys.modules:
+        from vllm.entrypoints.generate.beam_search.online import BeamSearchOnlineMixin
+
+        found.append(BeamSearchOnlineMixin)
+    return found
 
 
 def pipeline_stage() -> int:

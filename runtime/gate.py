@@ -9,6 +9,7 @@ down: what is in use follows from the requests that run, so a cancelled one cann
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from copy import copy
 from typing import Any
 
@@ -42,6 +43,8 @@ class Gate:
         self._engine = carried.engine
         self._stages = pipeline_stages
         self._ended: list[Ended] = []  # captured requests that the workers do not know of yet
+        self.stopped: frozenset[str] = frozenset()  # of the abort under way, by a stop string
+        self.late: list[tuple[Any, dict[str, Any]]] = []  # what those requests tell
 
     def admits(self, scheduler: Any, request: Any) -> bool:
         """Say whether a waiting request may run in this step."""
@@ -110,7 +113,7 @@ class Gate:
         choice = choice_of(request, self._default)
         if choice.label is None:
             return None
-        finished = compat.has_finished(request)
+        finished = compat.has_finished(request) or request.request_id in self.stopped
         tokens, prompt = request.num_tokens, request.num_prompt_tokens
         self._ended.append(Ended(request.request_id, tokens, prompt, finished))
         return {"engine": self._engine, "handle": choice.label.handle, "stages": self._stages}
@@ -146,7 +149,33 @@ def free_request(original: Any, self: Any, request: Any, *args: Any, **kwargs: A
         return result
     said = {"interv": gate.leave(request), "interv_captures": gate.ends(request)}
     said = {name: one for name, one in said.items() if one is not None}
+    if said and request.request_id in gate.stopped:
+        gate.late.append((request, said))
     return ({**(result[0] or {}), **said}, *result[1:]) if said else result
+
+
+def abort_requests(original: Any, self: Any, request_ids: Any) -> Any:
+    """Know an end by a stop string, whose request is named twice; wraps the core's method."""
+    gate = _gate(self.scheduler)
+    if gate is None:
+        return original(self, request_ids)
+    counts = Counter(request_ids)
+    gate.stopped = frozenset(name for name, count in counts.items() if count > 1)
+    try:
+        return original(self, request_ids)
+    finally:
+        gate.stopped = frozenset()
+
+
+def update_from_output(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Send what requests tell that a stop string ended; wraps the scheduler's method."""
+    outputs = original(self, *args, **kwargs)
+    gate = getattr(self, "interv", None)
+    if gate is not None and gate.late:
+        late, gate.late = gate.late, []
+        for request, said in late:
+            compat.add_last_output(outputs, request, said)
+    return outputs
 
 
 def post_step(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The `vllm.general_plugins` entry point: eight seams, each inert without `--intervention`.
+"""The `vllm.general_plugins` entry point: nine seams, each inert without `--intervention`.
 
 1. the command line and the engine's arguments (this file): compile documents, carry the bundle;
 2. the compiler of the model's graph (`backend.py`): splice;
@@ -7,7 +7,8 @@
 5. the scheduler (`gate.py`): a request that finds no slot waits;
 6. the prefix cache (`prefix.py`): blocks that were edited have keys of their own;
 7. the metrics (`metrics.py`): the counts of edited rows;
-8. a KV policy (`kv/`): the scheduler's chunks and blocks, the worker's attention and cache.
+8. a KV policy (`kv/`): the scheduler's chunks and blocks, the worker's attention and cache;
+9. answers (`ending.py`, `served.py`): what a request tells when it ends, on all of vLLM's routes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from interv.errors import IntervError
 from interv.load import load_documents
 from interv.runtime import compat
+from interv.runtime.beams import beam_search
 from interv.runtime.config import (
     DEFAULT_SLOTS,
     KEY,
@@ -30,7 +32,7 @@ from interv.runtime.config import (
 )
 from interv.runtime.metrics import add_to_joint, expose
 from interv.runtime.requests import check_model, process_inputs
-from interv.runtime.routes import build_app
+from interv.runtime.served import build_app
 
 _DONE = "_interv_seam"
 _FROM_COMMAND_LINE = "_interv_from_command_line"
@@ -40,7 +42,14 @@ def register() -> None:
     """Install the seams in this process; calling it again changes nothing."""
     from interv.runtime.attach import after_init_device
     from interv.runtime.backend import init_backend
-    from interv.runtime.gate import free_request, handle_waiting, post_step
+    from interv.runtime.ending import add_request, make_request_output, process_outputs
+    from interv.runtime.gate import (
+        abort_requests,
+        free_request,
+        handle_waiting,
+        post_step,
+        update_from_output,
+    )
     from interv.runtime.kv.schedule import local_hit, reserve_prefill_lookahead
     from interv.runtime.limit import get_computed_blocks
     from interv.runtime.prefix import keys_of_block, preprocess_add_request
@@ -55,11 +64,17 @@ def register() -> None:
     scheduler = compat.scheduler_class()
     _wrap(scheduler, "_handle_blocked_waiting_request", handle_waiting)
     _wrap(scheduler, "_free_request", free_request)
+    _wrap(scheduler, "update_from_output", update_from_output)
     _wrap(scheduler, "_reserve_prefill_lookahead", reserve_prefill_lookahead)
     _wrap(scheduler, "_get_local_prefix_cache_hit", local_hit)
     core = compat.engine_core_class()
     _wrap(core, "preprocess_add_request", preprocess_add_request)
     _wrap(core, "post_step", post_step)
+    _wrap(core, "abort_requests", abort_requests)
+    processor, state = compat.output_processor_classes()
+    _wrap(processor, "add_request", add_request)
+    _wrap(processor, "process_outputs", process_outputs)
+    _wrap(state, "make_request_output", make_request_output)
     _wrap(compat.kv_cache_manager_class(), "get_computed_blocks", get_computed_blocks)
     _wrap(compat.block_keys_module(), "_gen_prompt_embeds_extra_hash_keys", keys_of_block)
     _wrap(compat.joint_collector_class(), "__init__", add_to_joint)
@@ -138,7 +153,7 @@ def _from_cli_args(original: Any, cls: Any, args: Any) -> Any:
 
 
 def _create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-    _guard_server()
+    _guard_frontend()
     whole = self.additional_config
     if not (isinstance(whole, dict) and KEY in whole):
         return original(self, *args, **kwargs)
@@ -159,11 +174,13 @@ def _create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) -
     return config
 
 
-def _guard_server() -> None:
-    """Look at requests over HTTP before they are answered, in a process that has a server."""
+def _guard_frontend() -> None:
+    """Look at what comes in beside `process_inputs`, in a process that has a server or an `LLM`."""
     if compat.SERVER in sys.modules:
         _wrap(compat.serving_class(), "_check_model", check_model)
         _wrap(sys.modules[compat.SERVER], "build_app", build_app)
+    for found in compat.beam_search_classes():
+        _wrap(found, "beam_search", beam_search)
 
 
 class _exit_on_error:

@@ -10,6 +10,8 @@ from interv.runtime import compat
 from interv.runtime.admission import Admission, flag
 from interv.runtime.choice import ASKED, REPORT, RESOLVED, Choice
 from interv.runtime.config import InterventionConfig
+from interv.runtime.exchange import EXCHANGE
+from interv.runtime.fields import FIELDS, OFFLINE, OVER_HTTP, check_fields
 from interv.runtime.kv.asked import ASKED_KV, asked_kv
 from interv.wording import on_off
 
@@ -21,7 +23,7 @@ def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     """Resolve a request before it is queued; wraps `InputProcessor.process_inputs`."""
     params = kwargs.get("params", args[2] if len(args) > 2 else None)
     name = kwargs.get("request_id", args[0] if args else "")
-    extra = getattr(params, "extra_args", None) or {}
+    extra = _extra(params)
     choice = resolve_for(self, self.vllm_config, extra, str(name), bool(kwargs.get("resumable")))
     if choice is not None and choice.key and kwargs.get("resumable"):
         error = IntervError(
@@ -31,14 +33,24 @@ def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
             helps=["send the whole prompt at once"],
         )
         raise compat.bad_request(str(error))
-    if choice is not None and choice.captures and not hasattr(params, "extra_args"):
-        raise compat.bad_request(str(_not_generating()))
+    if choice is not None and not hasattr(params, "extra_args"):
+        if extra.keys() & FIELDS:
+            raise compat.bad_request(str(_no_own()))
+        if choice.captures:
+            raise compat.bad_request(str(_not_generating()))
     made = original(self, *args, **kwargs)
     if choice is not None and made.sampling_params is not None:
         extra = made.sampling_params.extra_args or {}
         said = {} if choice.kv is None else {ASKED_KV: on_off(choice.kv)}
         made.sampling_params.extra_args = {**extra, **said, RESOLVED: choice.plain()}
     return made
+
+
+def _extra(params: Any) -> Mapping[str, Any]:
+    """Return what a request says beside vLLM's own fields, over HTTP or in its parameters."""
+    exchange = EXCHANGE.get()
+    said = getattr(params, "extra_args", None) or getattr(params, "extra_kwargs", None) or {}
+    return {**exchange.asked, **said} if exchange is not None else said
 
 
 def resolve_for(
@@ -55,6 +67,7 @@ def resolve_for(
     try:
         carried = config.additional_config
         if isinstance(carried, InterventionConfig):
+            check_fields(extra, OFFLINE)
             if not hasattr(owner, "interv"):
                 owner.interv = Admission(carried, config)
             choice: Choice = owner.interv.resolve(extra, request, resumable)
@@ -63,7 +76,7 @@ def resolve_for(
         if extra.get(ASKED) is not None or flag(extra.get(REPORT)):
             raise _not_armed(extra)
     except IntervError as error:
-        raise compat.bad_request(_told(error)) from error
+        raise compat.bad_request(told(error)) from error
     return None
 
 
@@ -76,7 +89,16 @@ def _not_generating() -> IntervError:
     )
 
 
-def _told(error: IntervError) -> str:
+def _no_own() -> IntervError:
+    return IntervError(
+        "E513",
+        "a request that generates nothing has no program of its own",
+        notes=["it gets the default program, or no edit where there is none"],
+        helps=[f"leave '{ASKED}' and its like out of the request"],
+    )
+
+
+def told(error: IntervError) -> str:
     """Print what is wrong with a request; a small request makes no large answer."""
     found = each(error)
     more = len(found) - _MOST_ERRORS
@@ -96,15 +118,30 @@ def _not_armed(extra: Mapping[str, Any]) -> IntervError:
 async def check_model(original: Any, self: Any, request: Any) -> Any:
     """Refuse a request over HTTP before it is answered; wraps `BaseServing._check_model`.
 
-    A stream's status is sent before its request is queued, so it is looked at here already.
+    Requests without a JSON body, as of audio, are looked at only here.
     """
-    extra = getattr(request, "vllm_xargs", None) or {}
     client = getattr(self, "engine_client", None)
-    if client is not None and (ASKED in extra or REPORT in extra or ASKED_KV in extra):
-        resolve_for(client.input_processor, client.vllm_config, extra)
-        if getattr(request, "use_beam_search", False):
-            raise compat.bad_request(str(_no_beams()))
+    if client is not None:
+        extra = _said_over_http(request, client.vllm_config)
+        if extra.keys() & FIELDS:
+            resolve_for(client.input_processor, client.vllm_config, extra)
+            if getattr(request, "use_beam_search", False):
+                raise compat.bad_request(str(_no_beams()))
     return await original(self, request)
+
+
+def _said_over_http(request: Any, config: compat.VllmConfig) -> Mapping[str, Any]:
+    xargs: Mapping[str, Any] = getattr(request, "vllm_xargs", None) or {}
+    exchange = EXCHANGE.get()
+    if exchange is not None and exchange.looked_at:
+        return {**exchange.asked, **xargs}
+    if isinstance(config.additional_config, InterventionConfig):
+        whole = {**(getattr(request, "model_extra", None) or {}), "vllm_xargs": xargs}
+        try:
+            check_fields(whole, OVER_HTTP)
+        except IntervError as error:
+            raise compat.bad_request(told(error)) from error
+    return xargs
 
 
 def _no_beams() -> IntervError:

@@ -118,6 +118,27 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
         "the CPU kernel cannot be built",
         "no C compiler was found to build the CPU form of the update",
     ),
+    "E511": (
+        "a field of a request that is misspelt or in another's place",
+        "a request has no field 'vllm_xargs.interventon'",
+    ),
+    "E512": ("a route that runs no model", "/tokenize takes no interventions"),
+    "E513": (
+        "a request for embeddings or scores with a program of its own",
+        "a request that generates nothing has no program of its own",
+    ),
+    "E514": (
+        "a request says what it wants in two places",
+        "the request says what it wants twice, in 'sampling_params.extra_args' and 'vllm_xargs'",
+    ),
+    "E515": (
+        "beam search under a default program that its beams would get wrongly",
+        "beam search cannot have the default program 'calm'",
+    ),
+    "E516": (
+        "what should hold a request's fields holds none",
+        "'vllm_xargs' is an object of fields, not str",
+    ),
     "E520": (
         "an edit was reached outside interv's hooks",
         "the edit at post_block[12] was reached outside a model runner that interv knows",

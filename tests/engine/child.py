@@ -204,6 +204,18 @@ class Child:
             return type(error).__name__, str(error)
         raise AssertionError(f"{program!r} was accepted")
 
+    def say(self, method: str, prompts: list[Any], sampling: dict[str, Any]) -> list[Any] | str:
+        """Return the answers of a method of `LLM` as HTTP would write them, or what it raises."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import BeamSearchParams
+
+        params = (BeamSearchParams if method == "beam_search" else SamplingParams)(**sampling)
+        try:
+            done = getattr(self.llm, method)(prompts, params, use_tqdm=False)
+        except ValueError as error:
+            return f"{type(error).__name__}: {error}"
+        return [_written(one) for one in done]
+
     def edited(self) -> list[int]:
         """Return how many rows each site has edited so far."""
         return self._runner().interv.counters.rows().sum(axis=1).tolist()
@@ -261,7 +273,13 @@ def _samples(output: Any) -> list[Answer]:
     if output is None:
         return []
     told = (output.kv_transfer_params or {}).get("interv")
-    return [_answer(output, one, told) for one in output.outputs]
+    each = told if isinstance(told, list) else [told] * len(output.outputs)
+    return [_answer(output, one, rows) for one, rows in zip(output.outputs, each, strict=True)]
+
+
+def _written(output: Any) -> dict[str, Any]:
+    choices = [{"text": one.text, "finish_reason": one.finish_reason} for one in output.outputs]
+    return {"choices": choices, "kv_transfer_params": output.kv_transfer_params}
 
 
 def _records(output: Any) -> list[Any]:

@@ -11,7 +11,7 @@ import pytest
 from tests.engine.answer import Ask
 from tests.engine.host import EngineHost
 from tests.engine.mixture import Expected, expression, mixture, write_document
-from tests.engine.models import tiny_model
+from tests.engine.models import VOCABULARY, tiny_model
 from tests.tolerances import ENGINE_LOGPROB
 
 pytestmark = pytest.mark.engine
@@ -107,13 +107,17 @@ def test_a_report_counts_the_rows_of_its_request(rig: Rig, chunk: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_a_report_is_of_one_sample(rig: Rig, seed: int | None) -> None:
-    sampling = {"temperature": 1.0, "n": 4, "seed": seed}
+def test_every_sample_has_a_report_of_its_own(rig: Rig, seed: int | None) -> None:
+    # Half of all tokens end a sample, so that they end at different times.
+    stops = list(range(0, VOCABULARY, 2))
+    sampling = {"temperature": 1.0, "n": 6, "seed": seed, "stop_token_ids": stops}
     ask = Ask([3, 4, 5], "steered*0.5", 6, report=True, sampling=sampling)
     (samples,) = rig.engine.ask([ask])
-    assert len(samples) == 4
+    assert len({len(one.ids) for one in samples}) > 1
     # The last prompt token and every generated one but the last, which is never fed.
-    assert [one.edited for one in samples] == [{"steered": {"post_block[1]": 6}}] * 4
+    assert [one.edited for one in samples] == [
+        {"steered": {"post_block[1]": len(one.ids)}} for one in samples
+    ]
 
 
 HERE = "  = programs here: steered, marked, held, cut, near, mixed\n"

@@ -10,10 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -61,15 +62,18 @@ INLINE = "interv 1  program mine { steer v at post_block[15] scale -1 when not p
 
 
 @contextmanager
-def serving(model: Path, document: Path) -> Iterator[str]:
+def serving(
+    model: Path, document: Path, *options: str, env: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(VLLM), "serve", str(model), "--intervention", str(document)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "512"]
-    command += ["--dtype", "float32", "--served-model-name", "m", "--intervention-inline"]
+    command += ["--dtype", "float32", "--served-model-name", "m", "--intervention-inline", *options]
     log = (document.parent / "server.log").open("wb")
-    with log, subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | QUIET) as server:
+    env = os.environ | QUIET | env
+    with log, subprocess.Popen(command, stdout=log, stderr=log, env=env) as server:
         try:
             url = f"http://127.0.0.1:{port}"
             _wait(server, url, Path(log.name))

@@ -1,0 +1,422 @@
+"""Every route of a server, and `LLM`: programs are applied or refused, and told of in answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import interv
+from interv.sinks.results import engine_folder
+from interv.sinks.spool import Spool
+from tests.engine.host import EngineHost
+from tests.engine.programs import Directions
+from tests.engine.test_server import serving
+
+pytestmark = pytest.mark.engine
+
+DOCUMENT = """interv 1
+vector v = "v.safetensors"
+sink rows = memory()
+program joy { steer v at post_block[15] }
+program probe { capture at post_block[15] tokens all to rows }
+default probe
+"""
+TABLE = Path(__file__).parents[2] / "docs" / "server.md"
+STORE = {"VLLM_ENABLE_RESPONSES_API_STORE": "1"}
+PATIENCE_S = 60
+TOKENS = 6
+GREEDY = {"model": "m", "temperature": 0, "max_tokens": TOKENS}
+TALK = [{"role": "user", "content": "Tell me about the weather"}]
+BOTH = {"intervention": "joy + probe", "intervention_report": "true"}
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("routes")
+    Directions.random(576, norm=60.0).save(folder)
+    path = folder / "joy.interv"
+    path.write_text(DOCUMENT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(model_path: Path, document: Path) -> Iterator[str]:
+    with serving(model_path, document, "--enable-scale-out", env=STORE) as url:
+        yield url
+
+
+@dataclass
+class Reply:
+    status: int
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def error(self) -> str:
+        assert self.status == 400, self.text
+        return str(self.json["error"]["message"])
+
+    @property
+    def events(self) -> list[Any]:
+        """Return the data of a stream's events, without the one that ends it."""
+        found = re.findall(r"^data: *(.*)$", self.text, re.MULTILINE)
+        return [json.loads(one) for one in found if one != "[DONE]"]
+
+
+def send(url: str, body: Any = None, **xargs: Any) -> Reply:
+    data = None if body is None else {**body, **({"vllm_xargs": xargs} if xargs else {})}
+    request = urllib.request.Request(
+        url,
+        None if data is None else json.dumps(data).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request) as reply:
+            return Reply(reply.status, reply.read().decode())
+    except urllib.error.HTTPError as refusal:
+        return Reply(refusal.code, refusal.read().decode())
+
+
+@dataclass(frozen=True)
+class Route:
+    body: dict[str, Any]
+    answer: str = ""  # where what the model says stands in an answer
+    choices: int = 1
+    ends: str = ""  # the type of the event that ends a stream, where events have one
+    streams: bool = True
+
+
+ROUTES = {
+    "/v1/completions": Route({**GREEDY, "prompt": "Once upon a time"}, "choices"),
+    "/v1/chat/completions": Route({**GREEDY, "messages": TALK}, "choices"),
+    "/v1/chat/completions/batch": Route(
+        {**GREEDY, "messages": [TALK, TALK]}, "choices", choices=2, streams=False
+    ),
+    "/v1/responses": Route(
+        {"model": "m", "temperature": 0, "max_output_tokens": TOKENS, "input": "Hello"},
+        "output",
+        ends="response.completed",
+    ),
+    "/v1/messages": Route({**GREEDY, "messages": TALK}, "content", ends="message_stop"),
+    "/invocations": Route({**GREEDY, "prompt": "Once upon a time"}, "choices"),
+    "/generative_scoring": Route(
+        {"model": "m", "query": "Good?", "items": ["yes", "no", "so"], "label_token_ids": [5, 6]},
+        "data",
+        choices=3,
+        streams=False,
+    ),
+    "/inference/v1/generate": Route(
+        {
+            "model": "m",
+            "token_ids": [5, 6, 7],
+            "sampling_params": {"temperature": 0, "max_tokens": TOKENS},
+        },
+        "choices",
+    ),
+    "/v1/completions/render": Route({**GREEDY, "prompt": "Hello"}, streams=False),
+    "/v1/chat/completions/render": Route({**GREEDY, "messages": TALK}, streams=False),
+    "/v1/responses/render": Route({"model": "m", "input": "Hello"}, streams=False),
+    "/v1/messages/render": Route({**GREEDY, "messages": TALK}, streams=False),
+    "/tokenize": Route({"model": "m", "prompt": "Hello"}, streams=False),
+    "/v1/messages/count_tokens": Route({"model": "m", "messages": TALK}, streams=False),
+}
+
+
+def table() -> dict[str, tuple[str, ...]]:
+    """Return the rows of the table in the docs."""
+    rows = re.findall(r"^\| `(/[^`]*)` \|(.*)\|$", TABLE.read_text(), re.MULTILINE)
+    return {name: tuple(one.strip() for one in cells.split("|")) for name, cells in rows}
+
+
+def test_the_table_has_these_routes() -> None:
+    assert list(table()) == list(ROUTES)
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_what_the_table_says_of_a_route(server: str, name: str) -> None:
+    route, url = ROUTES[name], f"{server}{name}"
+    said = [applied(route, url), wrong_name(route, url), told(route, url), streamed(route, url)]
+    assert tuple(said) == table()[name]
+
+
+def applied(route: Route, url: str) -> str:
+    off, joy = (send(url, route.body, intervention=one) for one in ("off", "joy*2"))
+    if joy.status == 400:
+        assert joy.error.startswith(f"error[E512]: {urllib.parse.urlsplit(url).path} takes no ")
+        assert send(url, route.body).status == 200
+        return "400"
+    if not route.answer:
+        (rendered,) = joy.json if isinstance(joy.json, list) else [joy.json]
+        assert rendered["sampling_params"]["extra_args"] == {"intervention": "joy*2"}
+        return "passed on"
+    pair = [without_ids(one.json[route.answer]) for one in (off, joy)]
+    return "applied" if pair[0] != pair[1] else "unedited"
+
+
+def without_ids(answer: Any) -> list[Any]:
+    return [{key: one for key, one in each.items() if key != "id"} for each in answer]
+
+
+def wrong_name(route: Route, url: str) -> str:
+    for more in ({}, {"stream": True}) if route.streams else ({},):
+        refused = send(url, {**route.body, **more}, intervention="jou")
+        assert re.match(r"error\[E(205|512)\]: ", refused.error)
+    return "400"
+
+
+def told(route: Route, url: str) -> str:
+    # The default captures, so that a request that says nothing has a handle as well.
+    quiet, both = send(url, route.body), send(url, route.body, **BOTH)
+    if not route.answer:
+        assert "interv_captures" not in quiet.text + both.text
+        return "no"
+    assert "interv" not in quiet.json["kv_transfer_params"]
+    rows = interv.edited_rows(both.json)
+    each = rows if isinstance(rows, list) else [rows]
+    assert all(list(one) == ["joy"] and one["joy"]["post_block[15]"] > 0 for one in each if one)
+    for answer in (quiet.json, both.json):
+        records = interv.captured(answer)
+        assert len({one.request for one in records}) == len(records) == route.choices
+        assert {one.ended for one in records} == {"finished"}
+    return "list" if isinstance(rows, list) and len(rows) == route.choices > 1 else "yes"
+
+
+def streamed(route: Route, url: str) -> str:
+    if not route.streams:
+        return "no streams"
+    plain = send(url, route.body, **BOTH)
+    reply = send(url, {**route.body, "stream": True}, **BOTH)
+    *earlier, last = reply.events
+    assert "interv_captures" not in json.dumps(earlier)
+    assert interv.edited_rows(last) == interv.edited_rows(plain.json)
+    (record,) = interv.captured(last)
+    assert record.ended == "finished"
+    if route.ends:
+        assert last["type"] == route.ends
+        return f"`{route.ends}`"
+    assert reply.text.endswith("data: [DONE]\n\n")
+    assert last["choices"][0]["finish_reason"] == "length"
+    return "last chunk"
+
+
+def test_the_last_chunk_may_be_the_one_with_the_usage(server: str) -> None:
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    body = {**GREEDY, "messages": TALK, **usage}
+    *_, before, last = send(f"{server}/v1/chat/completions", body, **BOTH).events
+    assert (last["choices"], last["usage"]["completion_tokens"]) == ([], TOKENS)
+    assert interv.edited_rows(before) is None
+    # All tokens but the last, which is never fed.
+    edited = last["usage"]["prompt_tokens"] + TOKENS - 1
+    assert interv.edited_rows(last) == {"joy": {"post_block[15]": edited}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_choice_has_its_entry(server: str, stream: bool) -> None:
+    prompts = ["A", "Once upon a time", "Tell me more about it, please"]
+    body = {**GREEDY, "prompt": prompts, "n": 2, "temperature": 1, "stream": stream}
+    reply = send(f"{server}/v1/completions", {**body, "ignore_eos": True}, **BOTH)
+    answer = reply.events[-1] if stream else reply.json
+    lengths = [send(f"{server}/tokenize", {"model": "m", "prompt": one}).json for one in prompts]
+    expected = [one["count"] + TOKENS - 1 for one in lengths for _ in range(2)]
+    assert len(set(expected)) == 3
+    rows = [{"joy": {"post_block[15]": one}} for one in expected]
+    assert interv.edited_rows(answer) == rows
+    entries = answer["kv_transfer_params"]["interv_captures"]
+    assert [one["sample"] for one in entries] == [0, 1] * 3
+    assert [one["handle"] for one in entries[::2]] == [one["handle"] for one in entries[1::2]]
+    records = interv.captured(answer)
+    assert [one.sample for one in records] == [0, 1] * 3
+    assert [sum(len(part.position) for part in one.parts) for one in records] == expected
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", ["completions", "chat/completions", "messages"])
+def test_a_stop_string_is_an_end_like_others(server: str, name: str, stream: bool) -> None:
+    said = {"prompt": "Once upon a time"} if name == "completions" else {"messages": TALK}
+    stop = {"stop_sequences" if name == "messages" else "stop": ["e"], "max_tokens": 40}
+    body = {**GREEDY, **said, **stop, "stream": stream}
+    reply = send(f"{server}/v1/{name}", body, **BOTH)
+    assert ('"stop_sequence":"e"' if name == "messages" else '"stop_reason":"e"') in reply.text
+    answer = reply.events[-1] if stream else reply.json
+    (record,) = interv.captured(answer)
+    assert record.ended == "finished"
+    (edited,) = interv.edited_rows(answer)["joy"].values()
+    # The engine may have gone on for a step before it was told.
+    assert edited - sum(len(part.position) for part in record.parts) in (0, 1)
+
+
+def test_a_client_that_hangs_up_has_aborted(server: str) -> None:
+    body = {**GREEDY, "prompt": "Once", "max_tokens": 400, "ignore_eos": True, "stream": True}
+    headers = {"Content-Type": "application/json", "X-Request-Id": "hung-up"}
+    data = json.dumps({**body, "stop": ["#@"]}).encode()
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{server}/v1/completions", data, headers)
+    ) as reply:
+        assert reply.readline().startswith(b"data: {")
+    # Its answer would have had the handle; here it is known by the name that its client gave it.
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := results_of("cmpl-hung-up-0")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (detail,) = (one["detail"] for one in found)
+    (record,) = Spool(Path(detail["path"]).parents[1]).read(detail["handle"])
+    assert record.ended == "aborted"
+
+
+def results_of(request: str) -> list[Any]:
+    """Return what has become of the rows of a request to any engine of this machine."""
+    written = engine_folder("any").parent.glob("interv-*.captures/results/*.json")
+    found = (one for path in written for one in json.loads(path.read_text()))
+    return [one for one in found if one["request"] == request]
+
+
+WRONG = [
+    ({"vllm_xargs": {"interventon": "joy"}}, "vllm_xargs.interventon", "intervention"),
+    ({"vllm_xargs": {"interventions": "joy"}}, "vllm_xargs.interventions", "intervention"),
+    ({"vllm_xargs": {"Intervention": "joy"}}, "vllm_xargs.Intervention", "intervention"),
+    ({"vllm_xargs": {"intervention_repport": 1}}, "vllm_xargs.intervention_repport", None),
+    ({"intervention": "joy"}, "intervention", "intervention"),
+    ({"interv": "joy"}, "interv", "intervention"),
+    ({"extra_args": {"intervention": "joy"}}, "extra_args.intervention", "intervention"),
+    ({"vllm_xarg": {"intervention": "joy"}}, "vllm_xarg.intervention", "intervention"),
+    (
+        {"extra_body": {"vllm_xargs": {"intervention": "joy"}}},
+        "extra_body.vllm_xargs.intervention",
+        "intervention",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_a_misspelt_or_misplaced_field_is_refused(server: str, name: str) -> None:
+    home = "vllm_xargs"
+    if name == "/inference/v1/generate":
+        home = "sampling_params.extra_args"
+    for more, path, meant in WRONG:
+        refused = send(f"{server}{name}", {**ROUTES[name].body, **more})
+        first, *_, last = refused.error.splitlines()
+        assert first == f"error[E511]: a request has no field '{path}'"
+        assert last == f"  = did you mean '{home}.{meant or 'intervention_report'}'?"
+
+
+def test_fields_of_others_are_theirs(server: str) -> None:
+    others = {"intersection": 1, "medical_intervention": "x", "prevention": "y"}
+    schema = {"type": "object", "properties": {"intervention": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    body = {**GREEDY, "messages": TALK, "metadata": {"intervention": "none"}, "tools": tools}
+    reply = send(f"{server}/v1/chat/completions", {**body, "invention": 1}, **others)
+    assert reply.status == 200
+
+
+def test_a_request_that_says_it_twice_or_in_no_object(server: str) -> None:
+    url, route = f"{server}/inference/v1/generate", ROUTES["/inference/v1/generate"]
+    own = {**route.body["sampling_params"], "extra_args": {"intervention": "joy"}}
+    assert send(url, {**route.body, "sampling_params": own}, intervention="joy").error == (
+        "error[E514]: the request says what it wants twice,"
+        " in 'sampling_params.extra_args' and 'vllm_xargs'"
+    )
+    alone = send(url, {**route.body, "sampling_params": own})
+    beside = send(url, route.body, intervention="joy")
+    assert alone.json["choices"] == beside.json["choices"]
+    assert send(url, {**route.body, "vllm_xargs": "joy"}).error == (
+        "error[E516]: 'vllm_xargs' is an object of fields, not str"
+    )
+
+
+def test_a_response_from_the_background_tells_the_same(server: str) -> None:
+    url, body = f"{server}/v1/responses", ROUTES["/v1/responses"].body
+    queued = send(url, {**body, "background": True}, **BOTH).json
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := send(f"{url}/{queued['id']}").json)["status"] in ("queued", "in_progress"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert interv.edited_rows(found) == interv.edited_rows(send(url, body, **BOTH).json)
+    assert len(interv.captured(found)) == 1
+    stream = send(url, {**body, "background": True, "stream": True}, **BOTH)
+    assert interv.edited_rows(stream.events[-1]) == interv.edited_rows(found)
+
+
+def test_beams_that_would_be_edited_wrongly_are_refused(server: str) -> None:
+    beams = {**GREEDY, "prompt": "Once", "use_beam_search": True, "n": 2}
+    refused = send(f"{server}/v1/completions", beams)
+    assert refused.error.startswith(
+        "error[E515]: beam search cannot have the default program 'probe'\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def offline(model_path: Path, document: Path) -> Iterator[EngineHost]:
+    with EngineHost("traced", model_path, files=[document], skip_tokenizer_init=False) as engine:
+        yield engine
+
+
+def say(engine: EngineHost, method: str, prompts: list[Any], **sampling: Any) -> Any:
+    greedy = {"temperature": 0, "max_tokens": TOKENS, "ignore_eos": True}
+    return engine.call("say", method, prompts, greedy | sampling)
+
+
+def test_stop_strings_offline(offline: EngineHost) -> None:
+    prompts, both = ["Once upon a time", "The capital of France is"], {"extra_args": BOTH}
+    for n in (1, 3):
+        more = {"n": n, "temperature": float(n > 1), "seed": 4, "max_tokens": 60, "stop": ["e"]}
+        answers = say(offline, "generate", prompts, **more, **both)
+        for answer in answers:
+            records = interv.captured(answer)
+            assert [one.sample for one in records] == list(range(n))
+            assert {one.ended for one in records} == {"finished"}
+            rows = interv.edited_rows(answer)
+            each = rows if isinstance(rows, list) else [rows]
+            fed = [sum(len(part.position) for part in one.parts) for one in records]
+            assert each == [{"joy": {"post_block[15]": one}} for one in fed]
+        ends = {one["finish_reason"] for answer in answers for one in answer["choices"]}
+        assert "stop" in ends
+    # Those who ask for nothing are not held.
+    plain = {"extra_args": {"intervention": "off"}, "stop": ["e"], "max_tokens": 60}
+    assert say(offline, "generate", prompts, **plain)[0]["kv_transfer_params"] is None
+
+
+def test_chat_offline(offline: EngineHost) -> None:
+    off, joy = (
+        say(offline, "chat", TALK, extra_args={"intervention": one})[0] for one in ("off", "joy*2")
+    )
+    assert off["choices"] != joy["choices"]
+    (quiet,) = say(offline, "chat", TALK)
+    assert len(interv.captured(quiet)) == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "path"),
+    [
+        ({"interventon": "joy"}, "extra_args.interventon"),
+        ({"vllm_xargs": {"intervention": "joy"}}, "extra_args.vllm_xargs.intervention"),
+        ({"extra_args": {"intervention": "joy"}}, "extra_args.extra_args.intervention"),
+    ],
+)
+def test_a_misspelt_or_misplaced_field_offline(
+    offline: EngineHost, extra: dict[str, Any], path: str
+) -> None:
+    assert say(offline, "generate", ["Hi"], extra_args=extra) == (
+        f"VLLMValidationError: error[E511]: a request has no field '{path}'\n"
+        "  = fields here: extra_args.intervention, extra_args.intervention_report,"
+        " extra_args.intervention_tag, extra_args.intervention_kv\n"
+        "  = did you mean 'extra_args.intervention'?"
+    )
+
+
+def test_beams_offline(offline: EngineHost) -> None:
+    beams = {"beam_width": 2, "max_tokens": 2}
+    refused = offline.call("say", "beam_search", [{"prompt": "Once"}], beams)
+    assert refused.startswith("VLLMValidationError: error[E515]: beam search cannot have")
