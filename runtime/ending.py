@@ -43,10 +43,16 @@ class _Held:
 
 
 def add_request(
-    original: Any, self: Any, request: Any, prompt: Any, parent: Any = None, *args: Any, **more: Any
+    original: Any,
+    self: Any,
+    request: Any,
+    prompt: Any,
+    parent_req: Any = None,
+    *args: Any,
+    **more: Any,
 ) -> Any:
     """Note a sample that will tell something; wraps `OutputProcessor.add_request`."""
-    result = original(self, request, prompt, parent, *args, **more)
+    result, parent = original(self, request, prompt, parent_req, *args, **more), parent_req
     state = self.request_states.get(request.request_id)
     if _is_told_of(request) and not hasattr(state, _TELLS):
         whole = state if parent is None else parent
@@ -68,11 +74,11 @@ def _is_told_of(request: Any) -> bool:
 def make_request_output(
     original: Any,
     self: Any,
-    tokens: Any,
-    pooled: Any,
-    reason: Any,
-    stop: Any,
-    told: Any = None,
+    new_token_ids: Any,
+    pooling_output: Any,
+    finish_reason: Any,
+    stop_reason: Any,
+    kv_transfer_params: Any = None,
     *args: Any,
     **more: Any,
 ) -> Any:
@@ -80,16 +86,15 @@ def make_request_output(
 
     Wraps `RequestState.make_request_output`.
     """
+    said, told = (new_token_ids, pooling_output, finish_reason, stop_reason), kv_transfer_params
     tells: _Tells | None = getattr(self, _TELLS, None)
-    if told is None and "kv_transfer_params" in more:
-        told = more.pop("kv_transfer_params")
-    if tells is None or reason is None:
-        return original(self, tokens, pooled, reason, stop, told, *args, **more)
-    if tells.waits and compat.is_stop(reason) and not ours(told):
-        tells.held[self.request_id] = _Held(self, (tokens, pooled, reason, stop))
+    if tells is None or finish_reason is None:
+        return original(self, *said, told, *args, **more)
+    if tells.waits and compat.is_stop(finish_reason) and not ours(told):
+        tells.held[self.request_id] = _Held(self, said)
         return None
     tells.told.note(tells.sample, told)
-    output = original(self, tokens, pooled, reason, stop, told, *args, **more)
+    output = original(self, *said, told, *args, **more)
     if output is not None and output.finished and (whole := together([tells.told])):
         output.kv_transfer_params = {**(told or {}), **whole}
     return output

@@ -40,7 +40,7 @@ def check_fields(body: Mapping[Any, Any], homes: tuple[Place, ...]) -> None:
 def fields_in(body: Mapping[Any, Any], homes: tuple[Place, ...]) -> dict[str, Any]:
     """Return what a request says in interv's fields. Raises IntervError E511, E514 and E516."""
     check_fields(body, homes)
-    for name in {place[0] for place in homes} & body.keys():
+    for name in {place[0] for place in homes if place} & body.keys():
         if not isinstance(body[name], Mapping | None):
             kind = type(body[name]).__name__
             raise IntervError("E516", f"'{name}' is an object of fields, not {kind}")
@@ -96,18 +96,24 @@ def meant(key: str) -> str | None:
     """
     if key in FIELDS or key == RESOLVED or len(key) > _MOST_LENGTH:
         return None
-    words = [word.lower() for word in _WORD.findall(key)]
-    whole = "".join(words)
-    for field in FIELDS:
-        if _near(whole, field.replace("_", "")):
-            return field
-    first = words[0] if words else ""
+    first, *others = [word.lower() for word in _WORD.findall(key)] or [""]
+    if ASKED in others:
+        return None  # somebody else's word stands before it
+    distance, field = min(
+        (_letters("".join([first, *others]), _joined(one)), one) for one in FIELDS
+    )
+    if distance <= _MOST_LETTERS:
+        return field
     if not (first == "interv" or first.startswith(ASKED) or _near(first, ASKED)):
         return None
-    rest = "".join([first[len(ASKED) :] if first.startswith(ASKED) else "", *words[1:]])
+    rest = "".join([first[len(ASKED) :] if first.startswith(ASKED) else "", *others])
     suffixes = {field.removeprefix(f"{ASKED}_"): field for field in FIELDS[1:]}
     (closest,) = difflib.get_close_matches(rest, suffixes, 1) or ("",)
     return suffixes.get(closest, ASKED)
+
+
+def _joined(field: str) -> str:
+    return field.replace("_", "")
 
 
 def _carries(key: str) -> bool:
@@ -122,9 +128,13 @@ def _carries(key: str) -> bool:
 
 
 def _near(one: str, other: str) -> bool:
-    """Say whether two words differ by few letters, left out or put in."""
+    return _letters(one, other) <= _MOST_LETTERS
+
+
+def _letters(one: str, other: str) -> int:
+    """Return how many letters are in one of two words and not in the other, in order."""
     if abs(len(one) - len(other)) > _MOST_LETTERS:
-        return False
+        return len(one) + len(other)
     # The longest common subsequence, a row of its table at a time.
     row = [0] * (len(other) + 1)
     for letter in one:
@@ -132,4 +142,4 @@ def _near(one: str, other: str) -> bool:
         for i, theirs in enumerate(other, 1):
             longest = before + 1 if letter == theirs else max(row[i], row[i - 1])
             before, row[i] = row[i], longest
-    return len(one) + len(other) - 2 * row[-1] <= _MOST_LETTERS
+    return len(one) + len(other) - 2 * row[-1]

@@ -1,15 +1,13 @@
-"""Every route of a server, and `LLM`: programs are applied or refused, and told of in answers."""
+"""Every route of a server: a program is applied or refused, and told of in the answer."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,8 @@ import pytest
 import interv
 from interv.sinks.results import engine_folder
 from interv.sinks.spool import Spool
-from tests.engine.host import EngineHost
 from tests.engine.programs import Directions
+from tests.engine.routes import GREEDY, ROUTES, TALK, TOKENS, Route, send, table
 from tests.engine.test_server import serving
 
 pytestmark = pytest.mark.engine
@@ -31,12 +29,8 @@ program joy { steer v at post_block[15] }
 program probe { capture at post_block[15] tokens all to rows }
 default probe
 """
-TABLE = Path(__file__).parents[2] / "docs" / "server.md"
 STORE = {"VLLM_ENABLE_RESPONSES_API_STORE": "1"}
 PATIENCE_S = 60
-TOKENS = 6
-GREEDY = {"model": "m", "temperature": 0, "max_tokens": TOKENS}
-TALK = [{"role": "user", "content": "Tell me about the weather"}]
 BOTH = {"intervention": "joy + probe", "intervention_report": "true"}
 
 
@@ -53,92 +47,6 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(model_path: Path, document: Path) -> Iterator[str]:
     with serving(model_path, document, "--enable-scale-out", env=STORE) as url:
         yield url
-
-
-@dataclass
-class Reply:
-    status: int
-    text: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.text)
-
-    @property
-    def error(self) -> str:
-        assert self.status == 400, self.text
-        return str(self.json["error"]["message"])
-
-    @property
-    def events(self) -> list[Any]:
-        """Return the data of a stream's events, without the one that ends it."""
-        found = re.findall(r"^data: *(.*)$", self.text, re.MULTILINE)
-        return [json.loads(one) for one in found if one != "[DONE]"]
-
-
-def send(url: str, body: Any = None, **xargs: Any) -> Reply:
-    data = None if body is None else {**body, **({"vllm_xargs": xargs} if xargs else {})}
-    request = urllib.request.Request(
-        url,
-        None if data is None else json.dumps(data).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request) as reply:
-            return Reply(reply.status, reply.read().decode())
-    except urllib.error.HTTPError as refusal:
-        return Reply(refusal.code, refusal.read().decode())
-
-
-@dataclass(frozen=True)
-class Route:
-    body: dict[str, Any]
-    answer: str = ""  # where what the model says stands in an answer
-    choices: int = 1
-    ends: str = ""  # the type of the event that ends a stream, where events have one
-    streams: bool = True
-
-
-ROUTES = {
-    "/v1/completions": Route({**GREEDY, "prompt": "Once upon a time"}, "choices"),
-    "/v1/chat/completions": Route({**GREEDY, "messages": TALK}, "choices"),
-    "/v1/chat/completions/batch": Route(
-        {**GREEDY, "messages": [TALK, TALK]}, "choices", choices=2, streams=False
-    ),
-    "/v1/responses": Route(
-        {"model": "m", "temperature": 0, "max_output_tokens": TOKENS, "input": "Hello"},
-        "output",
-        ends="response.completed",
-    ),
-    "/v1/messages": Route({**GREEDY, "messages": TALK}, "content", ends="message_stop"),
-    "/invocations": Route({**GREEDY, "prompt": "Once upon a time"}, "choices"),
-    "/generative_scoring": Route(
-        {"model": "m", "query": "Good?", "items": ["yes", "no", "so"], "label_token_ids": [5, 6]},
-        "data",
-        choices=3,
-        streams=False,
-    ),
-    "/inference/v1/generate": Route(
-        {
-            "model": "m",
-            "token_ids": [5, 6, 7],
-            "sampling_params": {"temperature": 0, "max_tokens": TOKENS},
-        },
-        "choices",
-    ),
-    "/v1/completions/render": Route({**GREEDY, "prompt": "Hello"}, streams=False),
-    "/v1/chat/completions/render": Route({**GREEDY, "messages": TALK}, streams=False),
-    "/v1/responses/render": Route({"model": "m", "input": "Hello"}, streams=False),
-    "/v1/messages/render": Route({**GREEDY, "messages": TALK}, streams=False),
-    "/tokenize": Route({"model": "m", "prompt": "Hello"}, streams=False),
-    "/v1/messages/count_tokens": Route({"model": "m", "messages": TALK}, streams=False),
-}
-
-
-def table() -> dict[str, tuple[str, ...]]:
-    """Return the rows of the table in the docs."""
-    rows = re.findall(r"^\| `(/[^`]*)` \|(.*)\|$", TABLE.read_text(), re.MULTILINE)
-    return {name: tuple(one.strip() for one in cells.split("|")) for name, cells in rows}
 
 
 def test_the_table_has_these_routes() -> None:
@@ -355,68 +263,3 @@ def test_beams_that_would_be_edited_wrongly_are_refused(server: str) -> None:
     assert refused.error.startswith(
         "error[E515]: beam search cannot have the default program 'probe'\n"
     )
-
-
-@pytest.fixture(scope="module")
-def offline(model_path: Path, document: Path) -> Iterator[EngineHost]:
-    with EngineHost("traced", model_path, files=[document], skip_tokenizer_init=False) as engine:
-        yield engine
-
-
-def say(engine: EngineHost, method: str, prompts: list[Any], **sampling: Any) -> Any:
-    greedy = {"temperature": 0, "max_tokens": TOKENS, "ignore_eos": True}
-    return engine.call("say", method, prompts, greedy | sampling)
-
-
-def test_stop_strings_offline(offline: EngineHost) -> None:
-    prompts, both = ["Once upon a time", "The capital of France is"], {"extra_args": BOTH}
-    for n in (1, 3):
-        more = {"n": n, "temperature": float(n > 1), "seed": 4, "max_tokens": 60, "stop": ["e"]}
-        answers = say(offline, "generate", prompts, **more, **both)
-        for answer in answers:
-            records = interv.captured(answer)
-            assert [one.sample for one in records] == list(range(n))
-            assert {one.ended for one in records} == {"finished"}
-            rows = interv.edited_rows(answer)
-            each = rows if isinstance(rows, list) else [rows]
-            fed = [sum(len(part.position) for part in one.parts) for one in records]
-            assert each == [{"joy": {"post_block[15]": one}} for one in fed]
-        ends = {one["finish_reason"] for answer in answers for one in answer["choices"]}
-        assert "stop" in ends
-    # Those who ask for nothing are not held.
-    plain = {"extra_args": {"intervention": "off"}, "stop": ["e"], "max_tokens": 60}
-    assert say(offline, "generate", prompts, **plain)[0]["kv_transfer_params"] is None
-
-
-def test_chat_offline(offline: EngineHost) -> None:
-    off, joy = (
-        say(offline, "chat", TALK, extra_args={"intervention": one})[0] for one in ("off", "joy*2")
-    )
-    assert off["choices"] != joy["choices"]
-    (quiet,) = say(offline, "chat", TALK)
-    assert len(interv.captured(quiet)) == 1
-
-
-@pytest.mark.parametrize(
-    ("extra", "path"),
-    [
-        ({"interventon": "joy"}, "extra_args.interventon"),
-        ({"vllm_xargs": {"intervention": "joy"}}, "extra_args.vllm_xargs.intervention"),
-        ({"extra_args": {"intervention": "joy"}}, "extra_args.extra_args.intervention"),
-    ],
-)
-def test_a_misspelt_or_misplaced_field_offline(
-    offline: EngineHost, extra: dict[str, Any], path: str
-) -> None:
-    assert say(offline, "generate", ["Hi"], extra_args=extra) == (
-        f"VLLMValidationError: error[E511]: a request has no field '{path}'\n"
-        "  = fields here: extra_args.intervention, extra_args.intervention_report,"
-        " extra_args.intervention_tag, extra_args.intervention_kv\n"
-        "  = did you mean 'extra_args.intervention'?"
-    )
-
-
-def test_beams_offline(offline: EngineHost) -> None:
-    beams = {"beam_width": 2, "max_tokens": 2}
-    refused = offline.call("say", "beam_search", [{"prompt": "Once"}], beams)
-    assert refused.startswith("VLLMValidationError: error[E515]: beam search cannot have")

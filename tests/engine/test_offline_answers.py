@@ -1,0 +1,85 @@
+"""`LLM` with a tokenizer: stop strings, chats and beams, and fields that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import interv
+from tests.engine.host import EngineHost
+from tests.engine.programs import Directions
+from tests.engine.routes import TALK, TOKENS
+from tests.engine.test_routes import BOTH, DOCUMENT
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def offline(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHost]:
+    folder = tmp_path_factory.mktemp("offline")
+    Directions.random(576, norm=60.0).save(folder)
+    (document := folder / "joy.interv").write_text(DOCUMENT)
+    with EngineHost("traced", model_path, files=[document], skip_tokenizer_init=False) as engine:
+        yield engine
+
+
+def say(engine: EngineHost, method: str, prompts: list[Any], **sampling: Any) -> Any:
+    greedy = {"temperature": 0, "max_tokens": TOKENS, "ignore_eos": True}
+    return engine.call("say", method, prompts, greedy | sampling)
+
+
+def test_stop_strings_offline(offline: EngineHost) -> None:
+    prompts, both = ["Once upon a time", "The capital of France is"], {"extra_args": BOTH}
+    for n in (1, 3):
+        more = {"n": n, "temperature": float(n > 1), "seed": 4, "max_tokens": 60, "stop": ["e"]}
+        answers = say(offline, "generate", prompts, **more, **both)
+        for answer in answers:
+            records = interv.captured(answer)
+            assert [one.sample for one in records] == list(range(n))
+            assert {one.ended for one in records} == {"finished"}
+            rows = interv.edited_rows(answer)
+            each = rows if isinstance(rows, list) else [rows]
+            fed = [sum(len(part.position) for part in one.parts) for one in records]
+            assert each == [{"joy": {"post_block[15]": one}} for one in fed]
+        ends = {one["finish_reason"] for answer in answers for one in answer["choices"]}
+        assert "stop" in ends
+    # Those who ask for nothing are not held.
+    plain = {"extra_args": {"intervention": "off"}, "stop": ["e"], "max_tokens": 60}
+    assert say(offline, "generate", prompts, **plain)[0]["kv_transfer_params"] is None
+
+
+def test_chat_offline(offline: EngineHost) -> None:
+    off, joy = (
+        say(offline, "chat", TALK, extra_args={"intervention": one})[0] for one in ("off", "joy*2")
+    )
+    assert off["choices"] != joy["choices"]
+    (quiet,) = say(offline, "chat", TALK)
+    assert len(interv.captured(quiet)) == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "path"),
+    [
+        ({"interventon": "joy"}, "extra_args.interventon"),
+        ({"vllm_xargs": {"intervention": "joy"}}, "extra_args.vllm_xargs.intervention"),
+        ({"extra_args": {"intervention": "joy"}}, "extra_args.extra_args.intervention"),
+    ],
+)
+def test_a_misspelt_or_misplaced_field_offline(
+    offline: EngineHost, extra: dict[str, Any], path: str
+) -> None:
+    assert say(offline, "generate", ["Hi"], extra_args=extra) == (
+        f"VLLMValidationError: error[E511]: a request has no field '{path}'\n"
+        "  = fields here: extra_args.intervention, extra_args.intervention_report,"
+        " extra_args.intervention_tag, extra_args.intervention_kv\n"
+        "  = did you mean 'extra_args.intervention'?"
+    )
+
+
+def test_beams_offline(offline: EngineHost) -> None:
+    beams = {"beam_width": 2, "max_tokens": 2}
+    refused = offline.call("say", "beam_search", [{"prompt": "Once"}], beams)
+    assert refused.startswith("VLLMValidationError: error[E515]: beam search cannot have")
