@@ -212,7 +212,7 @@ class Child:
         params = (BeamSearchParams if method == "beam_search" else SamplingParams)(**sampling)
         try:
             done = getattr(self.llm, method)(prompts, params, use_tqdm=False)
-        except ValueError as error:
+        except Exception as error:
             return f"{type(error).__name__}: {error}"
         return [_written(one) for one in done]
 

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 import interv
 from tests.engine.host import EngineHost
+from tests.engine.models import HIDDEN_SIZE, VOCABULARY, tiny_model
 from tests.engine.programs import Directions
-from tests.engine.routes import TALK, TOKENS
 from tests.engine.test_routes import BOTH, DOCUMENT
 
 pytestmark = pytest.mark.engine
 
 
+TOKENS = 6
+TALK = [{"role": "user", "content": "w3 w14 w15"}]
+
+
 @pytest.fixture(scope="module")
-def offline(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHost]:
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHost]:
     folder = tmp_path_factory.mktemp("offline")
-    Directions.random(576, norm=60.0).save(folder)
-    (document := folder / "joy.interv").write_text(DOCUMENT)
-    with EngineHost("traced", model_path, files=[document], skip_tokenizer_init=False) as engine:
+    Directions.random(HIDDEN_SIZE, norm=20.0).save(folder)
+    (document := folder / "joy.interv").write_text(DOCUMENT.replace("[15]", "[1]"))
+    model = shutil.copytree(tiny_model("llama"), folder / "model")
+    save_words(model)
+    with EngineHost("traced", model, files=[document], skip_tokenizer_init=False) as engine:
         yield engine
+
+
+def save_words(model: Path) -> None:
+    """Give a model a tokenizer whose tokens are w0, w1, and so on."""
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
+    words.pre_tokenizer = Whitespace()
+    made = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", eos_token="w2")
+    made.chat_template = "{% for one in messages %}{{ one['content'] }}{% endfor %}"
+    made.save_pretrained(model)
 
 
 def say(engine: EngineHost, method: str, prompts: list[Any], **sampling: Any) -> Any:
@@ -32,9 +53,15 @@ def say(engine: EngineHost, method: str, prompts: list[Any], **sampling: Any) ->
 
 
 def test_stop_strings_offline(offline: EngineHost) -> None:
-    prompts, both = ["Once upon a time", "The capital of France is"], {"extra_args": BOTH}
+    prompts, both = ["w3 w14 w15 w92", "w27 w18"], {"extra_args": BOTH}
     for n in (1, 3):
-        more = {"n": n, "temperature": float(n > 1), "seed": 4, "max_tokens": 60, "stop": ["e"]}
+        more = {
+            "n": n,
+            "temperature": float(n > 1),
+            "seed": 4,
+            "max_tokens": 60,
+            "stop": ["w1", "w2"],
+        }
         answers = say(offline, "generate", prompts, **more, **both)
         for answer in answers:
             records = interv.captured(answer)
@@ -43,11 +70,11 @@ def test_stop_strings_offline(offline: EngineHost) -> None:
             rows = interv.edited_rows(answer)
             each = rows if isinstance(rows, list) else [rows]
             fed = [sum(len(part.position) for part in one.parts) for one in records]
-            assert each == [{"joy": {"post_block[15]": one}} for one in fed]
+            assert each == [{"joy": {"post_block[1]": one}} for one in fed]
         ends = {one["finish_reason"] for answer in answers for one in answer["choices"]}
         assert "stop" in ends
     # Those who ask for nothing are not held.
-    plain = {"extra_args": {"intervention": "off"}, "stop": ["e"], "max_tokens": 60}
+    plain = {"extra_args": {"intervention": "off"}, "stop": ["w1", "w2"], "max_tokens": 60}
     assert say(offline, "generate", prompts, **plain)[0]["kv_transfer_params"] is None
 
 
@@ -71,7 +98,7 @@ def test_chat_offline(offline: EngineHost) -> None:
 def test_a_misspelt_or_misplaced_field_offline(
     offline: EngineHost, extra: dict[str, Any], path: str
 ) -> None:
-    assert say(offline, "generate", ["Hi"], extra_args=extra) == (
+    assert say(offline, "generate", ["w3"], extra_args=extra) == (
         f"VLLMValidationError: error[E511]: a request has no field '{path}'\n"
         "  = fields here: extra_args.intervention, extra_args.intervention_report,"
         " extra_args.intervention_tag, extra_args.intervention_kv\n"
@@ -81,5 +108,5 @@ def test_a_misspelt_or_misplaced_field_offline(
 
 def test_beams_offline(offline: EngineHost) -> None:
     beams = {"beam_width": 2, "max_tokens": 2}
-    refused = offline.call("say", "beam_search", [{"prompt": "Once"}], beams)
+    refused = offline.call("say", "beam_search", [{"prompt": "w3"}], beams)
     assert refused.startswith("VLLMValidationError: error[E515]: beam search cannot have")

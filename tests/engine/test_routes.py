@@ -225,7 +225,8 @@ def test_fields_of_others_are_theirs(server: str) -> None:
     schema = {"type": "object", "properties": {"intervention": {"type": "string"}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     body = {**GREEDY, "messages": TALK, "metadata": {"intervention": "none"}, "tools": tools}
-    reply = send(f"{server}/v1/chat/completions", {**body, "invention": 1}, **others)
+    body |= {"tool_choice": "none", "invention": 1}
+    reply = send(f"{server}/v1/chat/completions", body, **others)
     assert reply.status == 200
 
 
