@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
-from interv.passes.flow import is_fused_sum, written
+from interv.passes.in_place import is_fused_sum, reads_shape, schema_of, written
 from interv.passes.rounding import Rounding
 
 # The arguments of a fused add-RMSNorm by the names they go by; more would mean another op.
@@ -111,14 +111,9 @@ def _following(update: Node, nodes: Sequence[Node], order: Mapping[Node, int]) -
             raise _Kept(f"the edit at {node.args[2]} comes between it and the norm")
         if used & own:
             raise _Kept(f"'{node.name}' reads the edited value before the norm")
-        if used & carried and not _is_constant_read(node):
+        if used & carried and not reads_shape(node):
             raise _Kept(f"'{node.name}' uses the residual between it and the norm")
     raise _Kept("no add-norm follows in this graph")
-
-
-def _is_constant_read(node: Node) -> bool:
-    """Say whether a node looks at nothing but a tensor's shape."""
-    return node.op == "call_method" and node.target in {"size", "dim"}
 
 
 def _check_norm(norm: Node, hidden: Node, residual: Node) -> None:
@@ -145,16 +140,12 @@ def _check_readers(
     if written(norm) and not _has_results(norm):
         return
     for node in nodes[order[norm] + 1 :]:
-        if {*node.all_input_nodes} & own and not _is_constant_read(node):
+        if {*node.all_input_nodes} & own and not reads_shape(node):
             raise _Kept(f"'{node.name}' reads the edited value behind the norm too")
 
 
 def _schema(node: Node) -> Any:
-    target = node.target
-    if isinstance(target, torch._ops.OpOverloadPacket):
-        target = getattr(target, target.overloads()[0])
-    schema = getattr(target, "_schema", None)
-    if schema is None:
+    if (schema := schema_of(node)) is None:
         raise _Kept(f"'{node.name}' is a function whose arguments are not known")
     return schema
 

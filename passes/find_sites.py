@@ -7,21 +7,21 @@ carried stream with something that depends on the attention is what the MLP read
 *Needs* `node.meta["nn_module_stack"]` and `node.meta["example_value"]`.
 *Keeps* the graph as it is.
 *Refuses*, with the reason, every site it cannot prove: a pair that is never summed, more than two
-values between blocks, attention and MLP side by side.
+values between blocks, several streams side by side, attention and MLP side by side, a block that
+runs more than once.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch.fx import Graph, Node
 
-from interv.passes.flow import Flow, is_sum, operands, reads
+from interv.passes.blocks import Block, find_blocks
+from interv.passes.flow import Flow, Keeps, reads
+from interv.passes.in_place import is_sum, operands
 from interv.sites import POST_BLOCK, PRE_ATTN, SITES, Site
-
-_NUMBERED = re.compile(r"^(.*?)\.(\d+)(?:\.|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,53 +50,44 @@ class _Absent(Exception):
     """A site that this graph does not have; the message is the reason."""
 
 
-def find_sites(graph: Graph, hidden_size: int, num_layers: int) -> FoundSites:
+def find_sites(graph: Graph, hidden_size: int, num_layers: int, keeps: Keeps) -> FoundSites:
     """Return the splice points of every block in `graph` and the reasons for those it lacks.
 
-    A graph without numbered blocks of this width (a vision tower, a draft head) has none.
+    An op that is given what `keeps` says yes to is attention. A graph without numbered blocks of
+    this width (a vision tower, a draft head) has no sites.
     """
-    blocks = _blocks(graph, num_layers)
-    if not blocks:
-        return FoundSites()
-    flow = Flow(graph, hidden_size)
-    if not any(flow.is_stream_shaped(node) for nodes in blocks.values() for node in nodes):
+    blocks = find_blocks(graph, num_layers)
+    flow = Flow(graph, hidden_size, keeps)
+    if not any(flow.is_wide(node) for block in blocks.values() for node in block.nodes):
         return FoundSites()
     points: dict[Site, SplicePoint] = {}
     missing: dict[Site, str] = {}
-    for layer, nodes in blocks.items():
-        cuts = {PRE_ATTN: nodes[0], POST_BLOCK: nodes[-1].next}
+    for layer, block in blocks.items():
         for name in SITES:
             site = Site(name, layer)
             try:
-                if name in cuts:
-                    points[site] = _boundary(flow, site, cuts[name])
-                else:
-                    points[site] = _middle(flow, site, nodes)
+                points[site] = _point(flow, site, block)
             except _Absent as reason:
                 missing[site] = str(reason)
     return FoundSites(points, missing, tuple(blocks))
 
 
-def _blocks(graph: Graph, num_layers: int) -> dict[int, list[Node]]:
-    """Return the nodes of each block: the numbered modules that hold the most of the graph."""
-    by_prefix: dict[str, dict[int, list[Node]]] = {}
-    for node in graph.nodes:
-        if node.op == "placeholder" or (match := _NUMBERED.match(_path(node))) is None:
-            continue
-        by_prefix.setdefault(match[1], {}).setdefault(int(match[2]), []).append(node)
-    usable = [b for b in by_prefix.values() if max(b) < num_layers]
-    best = max(usable, key=lambda blocks: sum(map(len, blocks.values())), default={})
-    return dict(sorted(best.items()))
-
-
-def _path(node: Node) -> str:
-    stack = node.meta.get("nn_module_stack") or {}
-    return list(stack.values())[-1][0] if stack else ""
+def _point(flow: Flow, site: Site, block: Block) -> SplicePoint:
+    if block.fault:
+        raise _Absent(block.fault)
+    cuts = {PRE_ATTN: block.nodes[0], POST_BLOCK: block.nodes[-1].next}
+    if site.name in cuts:
+        return _boundary(flow, site, cuts[site.name])
+    return _middle(flow, site, block.nodes)
 
 
 def _boundary(flow: Flow, site: Site, cut: Node) -> SplicePoint:
     """Return the splice point of what is alive between two blocks."""
     alive = flow.alive_at(cut)
+    for node in flow.several_at(cut):
+        sizes = node.meta["example_value"].shape
+        shape = ", ".join(str(size) if isinstance(size, int) else "T" for size in sizes)
+        raise _Absent(f"what crosses here is not one stream: '{node.name}' is [{shape}]")
     if not alive:
         raise _Absent("no value of the stream's shape crosses here")
     if len(alive) > 2:
@@ -130,25 +121,29 @@ def _middle(flow: Flow, site: Site, nodes: Sequence[Node]) -> SplicePoint:
             if stream in carried and branch in behind and branch not in carried:
                 if not reads(flow, node, inside):
                     raise _Absent("its attention and its MLP read the same input, side by side")
-                return _before_sum(flow, site, (branch, stream), flow.alive_at(start)[0])
+                return _before_sum(flow, site, (branch, stream), (start, node))
     raise _Absent("no sum of the carried stream with the attention's output was found")
 
 
-def _before_sum(flow: Flow, site: Site, parts: tuple[Node, Node], entering: Node) -> SplicePoint:
-    """Return the point before the branch's first cast on its way into the sum.
+def _before_sum(
+    flow: Flow, site: Site, parts: tuple[Node, Node], span: tuple[Node, Node]
+) -> SplicePoint:
+    """Return the point before the branch's first cast on its way into the sum that ends a span.
 
     The sum may be taken in fp32; the branch is taken where it still has the stream's dtype.
     """
+    start, total = span
     branches, streams = flow.chain(parts[0]), flow.chain(parts[1])
-    dtype = entering.meta["example_value"].dtype
+    dtype = flow.alive_at(start)[0].meta["example_value"].dtype
     hidden = [node for node in branches if node.meta["example_value"].dtype == dtype][-1:]
     if not hidden:
         raise _Absent(f"the attention's output '{branches[-1].name}' has another dtype")
-    readers = flow.readers(hidden[0])
-    before = min(readers, key=flow.order.__getitem__)
-    if any(user not in branches and not is_sum(user) for user in readers):
+    readers = flow.readers(hidden[0], total)
+    onward = [user for user in readers if user in branches or flow.is_view(user, hidden[0])]
+    if any(user not in onward and not is_sum(user) for user in readers):
         raise _Absent(f"the attention's output '{hidden[0].name}' is read outside the stream too")
-    residual = streams[-1]
-    if flow.order[residual] < flow.order[before]:
-        return SplicePoint(site, hidden[0], residual, before)
-    raise _Absent("the carried stream is not ready where the attention's output is")
+    residual, before = streams[-1], readers[0]
+    late = flow.order[residual] >= flow.order[before]
+    if late or flow.is_written_between(residual, before, total):
+        raise _Absent("the carried stream is not ready where the attention's output is")
+    return SplicePoint(site, hidden[0], residual, before)

@@ -48,12 +48,14 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     worker.interv_ended = worker.interv_mark = _nothing
     shape = (runner.device, config.model_config.dtype, _max_tokens(config))
     captures = _captures(worker, carried, counters, *shape) if counters else None
-    engine = Engine(carried.bundle, *shape, carried.slots, counters, captures)
+    layers = compat.owned_layers(config, carried.bundle.num_layers)
+    engine = Engine(carried.bundle, *shape, carried.slots, counters, captures, layers)
     runner.interv = engine
     if compat.is_v2(runner):
         _hook_v2(runner, engine)
     else:
         _hook_v1(runner, engine)
+    _hook_results(runner, engine)
     _hook_warm_up(worker, engine)
     return engine
 
@@ -197,6 +199,17 @@ def _step_v2(runner: compat.Runner, rows: Mapping[int, tuple[Choice, str]], batc
         choices=[rows[index][0] for index in indices.tolist()],
         ids=[rows[index][1] for index in indices.tolist()],
     )
+
+
+def _hook_results(runner: compat.Runner, engine: Engine) -> None:
+    """Have the counts of a step published before anybody reads what the runner made of it."""
+
+    def settled(original: Any, *args: Any, **kwargs: Any) -> Any:
+        return engine.counts.settle(original(*args, **kwargs))
+
+    for name in ("execute_model", "sample_tokens", "pool"):
+        if hasattr(runner, name):
+            wrap(runner, name, settled)
 
 
 def _hook_warm_up(worker: compat.Worker, engine: Engine) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from interv.codegen.bundle import Bundle
 from interv.passes.absorb_norm import absorb_norm
 from interv.passes.find_sites import FoundSites, find_sites
+from interv.passes.flow import Keeps
 from interv.passes.rounding import Rounding
 from interv.passes.splice import splice
 from interv.runtime import compat
@@ -28,7 +29,7 @@ def init_backend(original: Any, self: Any, vllm_config: Any, *args: Any, **kwarg
     if isinstance(inner, str):
         inner = _named(inner, dict(self.inductor_compile_config))
     rounding = compat.norm_rounding(vllm_config) if carried.absorb_norm else None
-    return _splicing(carried.bundle, inner, rounding)
+    return _splicing(carried.bundle, inner, rounding, compat.keepers(vllm_config))
 
 
 def _named(name: str, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
@@ -41,12 +42,12 @@ def _named(name: str, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
 
 
 def _splicing(
-    bundle: Bundle, inner: Callable[[Any, Any], Any], rounding: Rounding | None
+    bundle: Bundle, inner: Callable[[Any, Any], Any], rounding: Rounding | None, keeps: Keeps
 ) -> Callable[[Any, Any], Any]:
     """Splice before a compiler; where the norms round is given where updates are to join them."""
 
     def backend(graph_module: Any, inputs: Any) -> Any:
-        splice_bundle(graph_module, bundle)
+        splice_bundle(graph_module, bundle, keeps)
         if rounding is not None:
             _absorb(graph_module, bundle, rounding)
         return inner(graph_module, inputs)
@@ -64,12 +65,12 @@ def _absorb(graph_module: Any, bundle: Bundle, rounding: Rounding) -> None:
         compat.log.info("the update of %s stays a launch of its own: %s", site, why)
 
 
-def splice_bundle(graph_module: Any, bundle: Bundle) -> FoundSites:
+def splice_bundle(graph_module: Any, bundle: Bundle, keeps: Keeps) -> FoundSites:
     """Splice every site of a bundle whose block is in this graph.
 
     Raises IntervError E521 where a block is there and the site is not.
     """
-    found = find_sites(graph_module.graph, bundle.hidden_size, bundle.num_layers)
+    found = find_sites(graph_module.graph, bundle.hidden_size, bundle.num_layers, keeps)
     wanted = [site for site in bundle.spliced if site.layer in found.layers]
     lost = [site for site in wanted if site not in found.points]
     if lost:

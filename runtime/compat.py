@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from interv.errors import IntervError
 from interv.passes.rounding import Rounding
+
+if TYPE_CHECKING:
+    from interv.passes.flow import Keeps
 
 # vLLM's configuration objects, models and runners are typed as Any: their modules cannot be
 # imported where vLLM is not installed.
@@ -268,6 +271,25 @@ def full_attention_kinds() -> tuple[type, ...]:
     from vllm.v1.kv_cache_interface import FullAttentionSpec
 
     return (FullAttentionSpec,)
+
+
+def keepers(config: VllmConfig) -> Keeps:
+    """Return what tells the names of layers that keep what earlier tokens left.
+
+    vLLM makes the caches of attention and the states of recurrences for layers of one base class,
+    and every op that reads one finds it by the layer's name: a string, or on newer versions of
+    torch an object that the graph takes as an input.
+    """
+    from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
+
+    layers = config.compilation_config.static_forward_context
+
+    def keeps(argument: Any) -> bool:
+        named = getattr(argument, "real_obj", argument)
+        name = getattr(named, "value", named)
+        return isinstance(name, str) and isinstance(layers.get(name), AttentionLayerBase)
+
+    return keeps
 
 
 def is_backbone() -> bool:

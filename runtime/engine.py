@@ -67,6 +67,7 @@ class Engine:
         slots: int,
         counters: Counters | None = None,
         captures: Captures | None = None,
+        layers: range | None = None,
     ) -> None:
         self.captures = captures
         self.bundle = bundle
@@ -81,13 +82,14 @@ class Engine:
         self.slots = Slots(slots)
         self.tables = slot_tables(len(bundle.sites), slots, bundle.width, device)
         self.counters = counters or Counters(None, bundle)
-        self.counts = DeviceCounts(self.counters, device)
+        own = [i for i, t in enumerate(bundle.sites) if layers is None or t.site.layer in layers]
+        self.counts = DeviceCounts(self.counters, device, own)
         self.reached: set[str] = set()
         self._composer = Composer(bundle)
         self._meaning = Bits(bundle.selectors)
         self._bits = np.zeros(slots, dtype=np.int64)  # the selector bits that a slot looks at
         self._tickets: dict[int, int] = {}  # by seat
-        self._seated = False
+        self._seated: set[int] = set()  # the seats of this step
         self._filled = 0
         # The best form of the update that runs on this device.
         best = runnable(device)[0]
@@ -203,7 +205,7 @@ class Engine:
     def _seat(self, choices: Sequence[Choice], counts: npt.NDArray[np.int32], tokens: int) -> None:
         """Say for each token where its request's own rows are counted."""
         seats = np.array([one.seat for one in choices], dtype=np.int32)
-        self._seated = bool((seats >= 0).any())
+        self._seated = {one.seat for one in choices if one.seat >= 0}
         if not self._seated:
             return
         for one in choices:
@@ -244,6 +246,7 @@ class Engine:
             self.tokens.slot[: self._filled].fill_(-1)
             self.tokens.seat[: self._filled].fill_(-1)
             self._filled = 0
+            self._seated = set()
             if self.captures is not None:
                 self.captures.clear()
 
@@ -253,9 +256,9 @@ class Engine:
             self.captures.collect()
 
     def publish(self) -> None:
-        """Let other processes see the counts, after a step with a request that asked for them."""
-        if self._seated:
-            self.counts.publish()
+        """Let other processes see the counts of a step with edits, when its result is there."""
+        if self._filled:
+            self.counts.publish(self._seated)
 
     def verify(self, layers: range) -> None:
         """Raise IntervError E521 unless a forward pass reached every site of these layers."""

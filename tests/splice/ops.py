@@ -1,4 +1,4 @@
-"""Opaque ops of the toy models, as vLLM's graphs have them: attention, and fused add-norms."""
+"""Opaque ops of the toy models, as vLLM's graphs have them: mixers, experts, fused add-norms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 _LIBRARY = torch.library.Library("interv_toy", "DEF")
-_LIBRARY.define("attention_with_output(Tensor q, Tensor(a!) output) -> ()")
+# Nothing in its name says that it mixes tokens; the name of its layer does.
+_LIBRARY.define("mix(Tensor q, Tensor(a!) output, str layer_name) -> ()")
+# An op that is given a layer's name too, but works on each row alone.
+_LIBRARY.define("attention_free_experts(Tensor x, str layer_name) -> Tensor")
 # Two results, as vLLM's `vllm_ir` ops have; the second overload may take its arguments' memory.
 _TAKES = "Tensor? weight, float epsilon, SymInt? variance_size=None"
 _LIBRARY.define(f"fused_add_rms_norm(Tensor x, Tensor x_residual, {_TAKES}) -> (Tensor, Tensor)")
@@ -31,10 +34,18 @@ def norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + 1e-6)
 
 
-def _attention(q: Tensor, output: Tensor) -> None:
+def _mix(q: Tensor, output: Tensor, layer_name: str) -> None:
     """Write the mean of the rows so far."""
     count = torch.arange(1, len(q) + 1, dtype=q.dtype)[:, None]
     output.copy_(q.cumsum(0) / count)
+
+
+def _experts(x: Tensor, layer_name: str) -> Tensor:
+    return torch.tanh(x)
+
+
+def _fake_like(x: Tensor, layer_name: str) -> Tensor:
+    return torch.empty_like(x)
 
 
 def _fused(
@@ -73,7 +84,8 @@ def _fake_nothing(*_: Any) -> None:
 
 
 _IMPLEMENTED = {
-    "attention_with_output": (_LIBRARY, _attention, _fake_nothing),
+    "mix": (_LIBRARY, _mix, _fake_nothing),
+    "attention_free_experts": (_LIBRARY, _experts, _fake_like),
     "fused_add_rms_norm": (_LIBRARY, _fused, _fake_pair),
     "fused_add_rms_norm.maybe_inplace": (_LIBRARY, _donating, _fake_pair),
     "gemma_fused_add_rms_norm": (_LIBRARY, _fused, _fake_pair),
@@ -84,7 +96,8 @@ for _name, (_library, _real, _fake) in _IMPLEMENTED.items():
 _KERNELS.impl("fused_add_rms_norm", _void, "CPU")
 _KERNELS._register_fake("fused_add_rms_norm", _fake_nothing)
 
-attention = torch.ops.interv_toy.attention_with_output
+mix = torch.ops.interv_toy.mix
+experts = torch.ops.interv_toy.attention_free_experts
 FUNCTIONAL = torch.ops.interv_toy.fused_add_rms_norm.default
 DONATING = torch.ops.interv_toy.fused_add_rms_norm.maybe_inplace
 GEMMA = torch.ops.interv_toy.gemma_fused_add_rms_norm.default

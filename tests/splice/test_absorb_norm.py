@@ -15,7 +15,7 @@ from interv.passes.rounding import Rounding
 from interv.passes.splice import splice
 from interv.sites import Site
 from tests.splice import ops
-from tests.splice.test_splice import EVERY, batch, change
+from tests.splice.test_splice import EVERY, batch, change, keeps
 from tests.splice.toys import LAYERS, AddNorm, H, Model, SingleBlock, pair
 
 # Where two sites are at one place, the later one joins the norm.
@@ -42,7 +42,7 @@ class Run:
     def _run(self, model: Model, ids: Tensor, sites: tuple[Site, ...], absorb: bool) -> Tensor:
         def backend(graph_module: GraphModule, inputs: object) -> Callable[..., object]:
             graph = graph_module.graph
-            found = find_sites(graph, H, LAYERS)
+            found = find_sites(graph, H, LAYERS, keeps)
             splice(graph, [found.points[site] for site in sites], self.update)
             if absorb:
                 both = NormOps(self.functional, self.in_place)

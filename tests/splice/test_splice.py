@@ -14,13 +14,24 @@ from interv.passes.splice import splice
 from interv.sites import SITES, Site
 from tests.splice import ops
 from tests.splice.toys import (
+    CACHED,
     LAYERS,
     VOCABULARY,
+    Attention,
+    Block,
+    BorrowingBlock,
+    Doubled,
+    Folded,
+    FourStreams,
     FromCast,
     FromEmbeddings,
     FromView,
     GatedBlock,
     H,
+    InPlaceBlock,
+    InPlaceSumBlock,
+    LateGatedBlock,
+    Looped,
     Model,
     NoAttentionBlock,
     ParallelBlock,
@@ -43,10 +54,21 @@ WHOLE: dict[str, Callable[[], Model]] = {
     "pair, fused in place": lambda: pair(ops.void),
     "single": lambda: Model(SingleBlock),
     "post norm": lambda: Model(PostNormBlock),
+    "single, written in place": lambda: Model(InPlaceBlock),
+    "single, summed in place": lambda: Model(InPlaceSumBlock),
+    "single, with a shared block": lambda: borrowing(Attention()),
     "single from embeddings": lambda: FromEmbeddings(SingleBlock),
     "single from a cast": lambda: FromCast(SingleBlock),
     "single from a view": lambda: FromView(SingleBlock),
 }
+
+
+def borrowing(shared: Attention) -> Model:
+    return Model(lambda: BorrowingBlock(shared))
+
+
+def keeps(argument: object) -> bool:
+    return argument == CACHED
 
 
 def made(name: str) -> tuple[Model, Tensor]:
@@ -89,7 +111,7 @@ class Traced:
             self.result = torch.compile(model, backend=self._backend, fullgraph=True)(ids)
 
     def _backend(self, graph_module: GraphModule, inputs: object) -> Callable[..., object]:
-        self.found = find_sites(graph_module.graph, H, LAYERS)
+        self.found = find_sites(graph_module.graph, H, LAYERS, keeps)
         splice(graph_module.graph, [self.found.points[site] for site in self.sites], self._update)
         graph_module.graph.lint()
         graph_module.recompile()
@@ -178,8 +200,48 @@ def test_a_block_without_attention_has_no_post_attn() -> None:
 
 
 @torch.no_grad()
-def test_an_attention_output_that_is_read_elsewhere_is_refused() -> None:
-    model = Model(GatedBlock)
+def test_an_op_mixes_tokens_by_the_layer_it_is_given_and_not_by_its_name() -> None:
+    graph_module = Traced(*made("single")).graph_module
+    assert graph_module is not None
+    missing = find_sites(graph_module.graph, H, LAYERS, lambda argument: False).missing
+    assert missing == {Site("post_attn", i): "this block has no attention" for i in range(LAYERS)}
+
+
+@pytest.mark.parametrize("make", [Looped, Doubled])
+@torch.no_grad()
+def test_blocks_that_run_twice_are_refused(make: type[Model]) -> None:
+    model = make(SingleBlock)
+    found = Traced(model, batch(model)).found
+    assert found.points == {}
+    assert found.missing == {
+        site: f"block {site.layer} runs 2 times in a pass, so it is no one place" for site in EVERY
+    }
+
+
+@torch.no_grad()
+def test_blocks_that_run_within_each_other_are_refused() -> None:
+    model = Folded(SingleBlock)
+    missing = Traced(model, batch(model)).found.missing
+    reasons = {site.layer: reason for site, reason in missing.items() if site.name != "post_attn"}
+    assert reasons == {
+        0: "block 0 runs before and after something of block 1",
+        1: "block 1 runs before and after something of block 0",
+    }
+
+
+@torch.no_grad()
+def test_several_streams_side_by_side_are_refused() -> None:
+    model = FourStreams(SingleBlock)
+    missing = Traced(model, batch(model)).found.missing
+    reason = missing[Site("post_block", 0)]
+    assert reason.startswith("what crosses here is not one stream: '")
+    assert reason.endswith("' is [4, T, 8]")
+
+
+@pytest.mark.parametrize("make", [GatedBlock, LateGatedBlock])
+@torch.no_grad()
+def test_an_attention_output_that_is_read_elsewhere_is_refused(make: type[Block]) -> None:
+    model = Model(make)
     missing = Traced(model, batch(model)).found.missing
     assert set(missing) == {Site("post_attn", i) for i in range(LAYERS)}
     for reason in missing.values():
@@ -209,5 +271,5 @@ def test_a_graph_of_another_width_or_depth_has_no_sites() -> None:
     model, ids = made("single")
     graph_module = Traced(model, ids).graph_module
     assert graph_module is not None
-    assert find_sites(graph_module.graph, H + 1, LAYERS) == FoundSites()
-    assert find_sites(graph_module.graph, H, LAYERS - 1) == FoundSites()
+    assert find_sites(graph_module.graph, H + 1, LAYERS, keeps) == FoundSites()
+    assert find_sites(graph_module.graph, H, LAYERS - 1, keeps) == FoundSites()

@@ -11,6 +11,8 @@ from interv.sites import Site
 from tests.splice import ops
 
 H, LAYERS, VOCABULARY = 8, 3, 20
+# Names of layers: one keeps what earlier tokens left, one does not.
+CACHED, STATELESS = "toy.attn", "toy.experts"
 # Given a site and its stream [T, H], what the stream gains there.
 Change = Callable[[Site, Tensor], Tensor]
 AddNorm = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -29,8 +31,23 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q = self.q(x)
         output = torch.empty_like(q)
-        ops.attention(q, output.view(-1, H))
+        ops.mix(q, output.view(-1, H), CACHED)
         return self.out(output)
+
+
+class InPlaceAttention(Attention):
+    """Make the output in pieces, in every way that writes into memory that is there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = super().forward(x)
+        out = torch.empty_like(branch)
+        out.view(-1, H).copy_(branch)
+        torch.mul(branch, 2.0, out=out)
+        flat = out.view(-1, H)
+        flat[:, 2:6] += branch[:, :4]
+        out.narrow(-1, 6, 2).mul_(1.5)
+        out[:, 7] = branch[:, 0]
+        return out
 
 
 class Mlp(nn.Module):
@@ -78,6 +95,38 @@ class SingleBlock(Block):
         return self.mlp(self.norm2(h)) + h
 
 
+class InPlaceBlock(SingleBlock):
+    """Write the attention's output in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = self.branch = InPlaceAttention()
+
+
+class InPlaceSumBlock(Block):
+    """Take the branch's memory for the sum."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        branch = self.attn(self.norm1(h))
+        branch += h
+        out = self.mlp(self.norm2(branch))
+        out.add_(branch)
+        return out
+
+
+class BorrowingBlock(SingleBlock):
+    """Attend by modules that another block has too, each between projections of its own."""
+
+    def __init__(self, shared: Attention) -> None:
+        super().__init__()
+        self.shared, self.attn = shared, nn.Linear(H, H)
+        self.branch = self.attn
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = h + self.attn(self.shared(self.norm1(h)))
+        return self.mlp(self.norm2(h)) + h
+
+
 class PostNormBlock(Block):
     """Normalise what the branches give, like OLMo 2's."""
 
@@ -100,6 +149,7 @@ class ParallelBlock(Block):
 
 class NoAttentionBlock(Block):
     def forward(self, h: Tensor) -> Tensor:
+        h = h + ops.experts(h, STATELESS)
         return h + self.mlp(self.norm1(h))
 
 
@@ -111,6 +161,15 @@ class GatedBlock(Block):
         gate = torch.sigmoid(branch)
         h = h + branch
         return h + gate * self.mlp(self.norm2(h))
+
+
+class LateGatedBlock(Block):
+    """Write over the attention's output after the stream has it, and read that."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        branch = self.attn(self.norm1(h))
+        h = h + branch
+        return h + branch.sigmoid_() * self.mlp(self.norm2(h))
 
 
 class Model(nn.Module):
@@ -135,6 +194,43 @@ class Model(nn.Module):
             h, residual = block(h, residual)
         assert residual is not None
         return self.add_norm(h, residual)[0]
+
+
+class Looped(Model):
+    """Run all blocks in turn, twice."""
+
+    def run(self, h: Tensor) -> Tensor:
+        for block in (*self.blocks, *self.blocks):
+            h = block(h)
+        return ops.norm(h)
+
+
+class Doubled(Model):
+    """Run each block twice before the next one."""
+
+    def run(self, h: Tensor) -> Tensor:
+        for block in self.blocks:
+            h = block(block(h))
+        return ops.norm(h)
+
+
+class Folded(Model):
+    """Run a part of the first block within the second one's time."""
+
+    def run(self, h: Tensor) -> Tensor:
+        first, second, third = self.blocks
+        h = second(h + first.attn(h)) + first.mlp(h)
+        return third(h)
+
+
+class FourStreams(Model):
+    """Carry four streams side by side, and one of them through each block."""
+
+    def run(self, h: Tensor) -> Tensor:
+        streams = torch.stack([h, h.sin(), h.cos(), h.tanh()])
+        for block in self.blocks:
+            streams = streams + block(streams[0])
+        return streams.mean(dim=0)
 
 
 class FromEmbeddings(Model):
