@@ -25,7 +25,7 @@ def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     name = kwargs.get("request_id", args[0] if args else "")
     extra = _extra(params)
     choice = resolve_for(self, self.vllm_config, extra, str(name), bool(kwargs.get("resumable")))
-    if choice is not None and choice.key and kwargs.get("resumable"):
+    if choice is not None and (choice.key or choice.captures) and kwargs.get("resumable"):
         error = IntervError(
             "E508",
             "a prompt that is sent in pieces has no interventions",
