@@ -11,7 +11,7 @@ from interv.runtime.admission import Admission, flag
 from interv.runtime.choice import ASKED, REPORT, RESOLVED, Choice
 from interv.runtime.config import InterventionConfig
 from interv.runtime.exchange import EXCHANGE
-from interv.runtime.fields import FIELDS, OFFLINE, OVER_HTTP, check_fields
+from interv.runtime.fields import FIELDS, OFFLINE, OVER_HTTP, check_fields, fields_in
 from interv.runtime.kv.asked import ASKED_KV, asked_kv
 from interv.wording import on_off
 
@@ -25,7 +25,7 @@ def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     name = kwargs.get("request_id", args[0] if args else "")
     extra = _extra(params)
     choice = resolve_for(self, self.vllm_config, extra, str(name), bool(kwargs.get("resumable")))
-    if choice is not None and choice.key and kwargs.get("resumable"):
+    if choice is not None and (choice.key or choice.captures) and kwargs.get("resumable"):
         error = IntervError(
             "E508",
             "a prompt that is sent in pieces has no interventions",
@@ -135,13 +135,16 @@ def _said_over_http(request: Any, config: compat.VllmConfig) -> Mapping[str, Any
     exchange = EXCHANGE.get()
     if exchange is not None and exchange.looked_at:
         return {**exchange.asked, **xargs}
-    if isinstance(config.additional_config, InterventionConfig):
-        whole = {**(getattr(request, "model_extra", None) or {}), "vllm_xargs": xargs}
-        try:
-            check_fields(whole, OVER_HTTP)
-        except IntervError as error:
-            raise compat.bad_request(told(error)) from error
-    return xargs
+    if not isinstance(config.additional_config, InterventionConfig):
+        return xargs
+    unknown = getattr(request, "model_extra", None) or {}
+    try:
+        said = fields_in({**unknown, "vllm_xargs": xargs}, OVER_HTTP)
+        if said and "vllm_xargs" in unknown:
+            raise _no_own()  # nothing of it would reach the engine
+    except IntervError as error:
+        raise compat.bad_request(told(error)) from error
+    return said
 
 
 def _no_beams() -> IntervError:

@@ -25,7 +25,7 @@ RUNS = (
     "/v1/chat/completions/batch",
     "/v1/responses",
     "/v1/messages",
-    "/v2/chat",
+    "/cohere/v2/chat",
     "/invocations",
     "/generative_scoring",
     "/v1/systemone",
@@ -37,6 +37,7 @@ RENDERS = (
     "/v1/chat/completions/render",
     "/v1/responses/render",
     "/v1/messages/render",
+    "/cohere/v2/chat/render",
 )
 
 
@@ -50,9 +51,24 @@ def build_app(original: Any, *args: Any, **kwargs: Any) -> Any:
             app.add_middleware(Answers)
         else:
             app.middleware_stack = Answers(app.middleware_stack)
-        check = compat.json_check()
-        app.dependency_overrides[check] = _look_after(check)
+        _add_look(app, compat.json_check())
     return app
+
+
+def _add_look(app: Any, check: Callable[[Any], Any]) -> None:
+    """Have every route look at its body after vLLM's own check of it."""
+    look = _look_after(check)
+    found = [
+        one
+        for route in app.routes
+        for one in getattr(getattr(route, "dependant", None), "dependencies", [])
+        if one.call is check
+    ]
+    for one in found:
+        one.call = look
+    if not found:
+        # FastAPI's own way, which makes up the whole dependency again for each request.
+        app.dependency_overrides[check] = look
 
 
 def _look_after(check: Callable[[Any], Any]) -> Any:

@@ -206,12 +206,15 @@ class Child:
 
     def say(self, method: str, prompts: list[Any], sampling: dict[str, Any]) -> list[Any] | str:
         """Return the answers of a method of `LLM` as HTTP would write them, or what it raises."""
-        from vllm import SamplingParams
+        from vllm import PoolingParams, SamplingParams
         from vllm.sampling_params import BeamSearchParams
 
-        params = (BeamSearchParams if method == "beam_search" else SamplingParams)(**sampling)
+        kinds = {"beam_search": BeamSearchParams, "embed": PoolingParams}
+        params = kinds.get(method, SamplingParams)(**sampling)
+        name = "pooling_params" if method == "embed" else "params"
+        name = "sampling_params" if method in ("generate", "chat") else name
         try:
-            done = getattr(self.llm, method)(prompts, params, use_tqdm=False)
+            done = getattr(self.llm, method)(prompts, use_tqdm=False, **{name: params})
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         return [_written(one) for one in done]
@@ -277,7 +280,9 @@ def _samples(output: Any) -> list[Answer]:
     return [_answer(output, one, rows) for one, rows in zip(output.outputs, each, strict=True)]
 
 
-def _written(output: Any) -> dict[str, Any]:
+def _written(output: Any) -> Any:
+    if not hasattr(output, "kv_transfer_params"):
+        return list(output.outputs.embedding)
     choices = [{"text": one.text, "finish_reason": one.finish_reason} for one in output.outputs]
     return {"choices": choices, "kv_transfer_params": output.kv_transfer_params}
 
