@@ -26,6 +26,17 @@ _COMMON: dict[str, Any] = {
     "pad_token_id": 0,
 }
 
+_LINEAR: dict[str, Any] = {
+    "head_dim": 32,
+    "layer_types": ["linear_attention", "full_attention"] * (LAYERS // 2),
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+    "moe_intermediate_size": 64,
+    "shared_expert_intermediate_size": 64,
+}
+
 
 def _config(name: str) -> Any:
     import transformers as hf
@@ -43,6 +54,28 @@ def _config(name: str) -> Any:
         return hf.CohereConfig(**_COMMON)
     if name == "olmo2":
         return hf.Olmo2Config(**_COMMON)
+    if name == "qwen3_next":
+        return hf.Qwen3NextConfig(**_COMMON, **_LINEAR, num_experts=4, num_experts_per_tok=2)
+    if name == "nemotron_h":
+        kinds = ["mamba", "attention", "mlp", "mamba"]
+        sizes = {"head_dim": 32, "mamba_num_heads": 8, "mamba_head_dim": 32, "ssm_state_size": 16}
+        own = {key: value for key, value in _COMMON.items() if key != "num_hidden_layers"}
+        return hf.NemotronHConfig(**own, **sizes, n_groups=2, layers_block_type=kinds)
+    if name == "zamba2":
+        kinds = ["mamba", "hybrid", "mamba", "hybrid"]
+        sizes = {"n_mamba_heads": 8, "mamba_d_state": 16, "adapter_rank": 8}
+        own = {key: value for key, value in _COMMON.items() if key != "num_key_value_heads"}
+        return hf.Zamba2Config(**own, **sizes, num_mem_blocks=1, layers_block_type=kinds)
+    if name == "gemma3n":
+        wide = {"vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 32}
+        sizes = {"head_dim": 32, "laurel_rank": 8, "num_kv_shared_layers": 0}
+        each = {"activation_sparsity_pattern": [0.0] * LAYERS, "intermediate_size": [256] * LAYERS}
+        kinds = ["full_attention"] * LAYERS
+        return hf.Gemma3nTextConfig(**_COMMON | each, **sizes, **wide, layer_types=kinds)
+    if name == "iquest_loopcoder":
+        # Transformers has no such model: what vLLM makes of it is Llama's, run twice.
+        named = {"architectures": ["IQuestLoopCoderForCausalLM"], "loop_num": 2}
+        return hf.LlamaConfig(**_COMMON, **named)
     assert name == "gpt2"
     sizes = {"n_embd": HIDDEN_SIZE, "n_layer": LAYERS, "n_head": 4, "n_positions": 512}
     return hf.GPT2Config(vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, **sizes)
@@ -57,6 +90,14 @@ def _folder() -> Path:
     """
     folder = Path(mkdtemp(prefix="interv-models-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
+def weightless_model(name: str) -> Path:
+    """Save the config of a model of that architecture alone: its weights are made up on loading."""
+    folder = _folder() / f"{name}-config"
+    _config(name).save_pretrained(folder)
     return folder
 
 
