@@ -26,17 +26,6 @@ _COMMON: dict[str, Any] = {
     "pad_token_id": 0,
 }
 
-_LINEAR: dict[str, Any] = {
-    "head_dim": 32,
-    "layer_types": ["linear_attention", "full_attention"] * (LAYERS // 2),
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
-    "moe_intermediate_size": 64,
-    "shared_expert_intermediate_size": 64,
-}
-
 
 def _config(name: str) -> Any:
     import transformers as hf
@@ -54,8 +43,11 @@ def _config(name: str) -> Any:
         return hf.CohereConfig(**_COMMON)
     if name == "olmo2":
         return hf.Olmo2Config(**_COMMON)
-    if name == "qwen3_next":
-        return hf.Qwen3NextConfig(**_COMMON, **_LINEAR, num_experts=4, num_experts_per_tok=2)
+    if name == "lfm2":
+        kinds = ["conv", "full_attention"] * (LAYERS // 2)
+        sizes = {name: HIDDEN_SIZE for name in ("block_dim", "conv_dim", "conv_dim_out")}
+        whole = {"block_auto_adjust_ff_dim": False, "layer_types": kinds}
+        return hf.Lfm2Config(**_COMMON, **sizes, **whole)
     if name == "nemotron_h":
         kinds = ["mamba", "attention", "mlp", "mamba"]
         sizes = {"head_dim": 32, "mamba_num_heads": 8, "mamba_head_dim": 32, "ssm_state_size": 16}

@@ -5,6 +5,7 @@ Sites are found in the captured graph; nothing in the package names an architect
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.engine
 # Each has what no other one has: four norms a block, learned positions and biases, attention and
 # MLP side by side.
 ARCHITECTURES = ("gemma3", "gpt2", "cohere")
-# Of the slow ones, one has linear attention in every other block, one has blocks of one mixer each.
-SLOW = ("qwen3", "mixtral", "olmo2", "qwen3_next", "nemotron_h")
+# One of these mixes tokens by convolution in every other block, one has blocks of one mixer each.
+SLOW = ("qwen3", "mixtral", "olmo2", "lfm2", "nemotron_h")
 NO_POST_ATTN = {"cohere", "nemotron_h"}
 # Those whose norms add the residual, in vLLM one op.
 JOINING = ("qwen3", "gemma3", "mixtral")
@@ -102,7 +103,7 @@ def check(edited: EngineHost, oracle: Oracle, places: Places, tokens: int) -> No
     assert min(edited.call("edited")) > 0
 
 
-# An architecture, a site that it lacks, why, and what its block has.
+# An architecture, a site that it lacks, why (a pattern), and what its block has.
 REFUSED = [
     (
         "cohere",
@@ -120,13 +121,13 @@ REFUSED = [
     (
         "zamba2",
         "post_block[2]",
-        "'original_hidden_states' and 'hidden_states_13' cross here and are never summed",
+        r"'original_hidden_states' and '\w+' cross here and are never summed",
         "",
     ),
     (
         "gemma3n",
         "post_block[2]",
-        "what crosses here is not one stream: 'corrected_predictions_2' is [4, T, 128]",
+        r"what crosses here is not one stream: '\w+' is \[4, T, 128\]",
         "",
     ),
 ]
@@ -145,12 +146,14 @@ def test_a_site_that_a_model_lacks_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(EngineError) as failed:
         refused(tmp_path, name, site.split("[")[0])
-    assert (
-        f"error[E521]: this model has no site {site}\n"
-        f"  = {site} is declared at {tmp_path}/document.json:programs.0.statements.0\n"
-        f"  = {reason}\n"
-        f"  = sites of block 2: {here or 'none'}\n"
-    ) in str(failed.value)
+    document = re.escape(f"{tmp_path}/document.json")
+    expected = (
+        rf"error\[E521\]: this model has no site {re.escape(site)}\n"
+        rf"  = {re.escape(site)} is declared at {document}:programs\.0\.statements\.0\n"
+        rf"  = {reason}\n"
+        rf"  = sites of block 2: {here or 'none'}\n"
+    )
+    assert re.search(expected, str(failed.value)), str(failed.value)[-1000:]
 
 
 def test_the_stock_compiler_is_refused_by_name(tmp_path: Path) -> None:
