@@ -88,8 +88,12 @@ def _folder() -> Path:
 @cache
 def weightless_model(name: str) -> Path:
     """Save the config of a model of that architecture alone: its weights are made up on loading."""
-    folder = _folder() / f"{name}-config"
-    _config(name).save_pretrained(folder)
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    folder, config = _folder() / f"{name}-config", _config(name)
+    if not config.architectures:
+        config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
+    config.save_pretrained(folder)
     return folder
 
 
