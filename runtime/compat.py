@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from interv.errors import IntervError
+from interv.model import DEPTH_FIELDS, WIDTH_FIELDS
 from interv.passes.rounding import Rounding
 
 if TYPE_CHECKING:
@@ -238,6 +239,13 @@ def is_compiled(config: VllmConfig) -> bool:
     return bool(config.compilation_config.mode not in (None, CompilationMode.NONE))
 
 
+def has_stock_compiler(config: VllmConfig) -> bool:
+    """Say whether the model is to be compiled by torch alone, in graphs of fixed sizes."""
+    from vllm.config import CompilationMode
+
+    return bool(config.compilation_config.mode == CompilationMode.STOCK_TORCH_COMPILE)
+
+
 def norm_rounding(config: VllmConfig) -> Rounding:
     """Return where the engine's fused add-RMSNorm rounds, as vLLM would run it here."""
     priority = config.kernel_config.ir_op_priority.fused_add_rms_norm
@@ -309,8 +317,15 @@ def owned_layers(config: VllmConfig, num_layers: int) -> range:
 
 
 def text_config(config: VllmConfig) -> dict[str, Any]:
-    """Return the Hugging Face config of the language model."""
-    found: dict[str, Any] = config.model_config.hf_text_config.to_dict()
+    """Return the Hugging Face config of the language model.
+
+    Its object may know of sizes that it does not write down, as properties.
+    """
+    text = config.model_config.hf_text_config
+    found: dict[str, Any] = text.to_dict()
+    for fields in (WIDTH_FIELDS, DEPTH_FIELDS):
+        if not any(found.get(name) for name in fields):
+            found |= {name: getattr(text, name) for name in fields if hasattr(text, name)}
     found.setdefault("architectures", config.model_config.hf_config.architectures)
     return found
 

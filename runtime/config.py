@@ -179,6 +179,10 @@ def _refuse(config: compat.VllmConfig, bundle: Bundle) -> None:
     refused = {
         "sequence parallelism": getattr(compilation.pass_config, "enable_sp", False),
         "dual-batch overlap": getattr(parallel, "enable_dbo", False),
+        # torch alone traces a graph for each size, or on a CPU none at all.
+        "compilation mode 1 (STOCK_TORCH_COMPILE)": compat.has_stock_compiler(config),
+        # Its later blocks see other tokens than its first ones.
+        "fast prefill of shared caches": config.cache_config.kv_sharing_fast_prefill,
         "encoder-decoder models": config.model_config.is_encoder_decoder,
         # A block that another engine has computed has no rows here.
         "captures beside a KV connector": bool(bundle.captures and config.kv_transfer_config),
