@@ -24,7 +24,11 @@ READERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "json": ("a.json", load_document, "E200"),
     "yaml": ("a.yaml", load_document, "E200"),
     "pairs": ("a.jsonl", read_pairs, "E280"),
-    "import": ("b.json", lambda path: import_file(path, None, Options(path.parent)), "E200"),
+    "import": (
+        "b.json",
+        lambda path: import_file(path, path.with_suffix(".interv"), Options(path.parent)),
+        "E200",
+    ),
     "safetensors adapter": ("a.safetensors", read_adapter, "E220"),
     "pt adapter": ("a.pt", read_adapter, "E220"),
     "pkl adapter": ("a.pkl", read_adapter, "E220"),
