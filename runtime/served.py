@@ -16,7 +16,7 @@ from interv.runtime.answers import Answers
 from interv.runtime.config import KEY, InterventionConfig
 from interv.runtime.exchange import EXCHANGE
 from interv.runtime.fields import OF_TOKENS, OVER_HTTP, fields_in
-from interv.runtime.requests import resolve_for, told
+from interv.runtime.requests import resolve_early, told
 
 # Routes that have the model run, and so take programs; /invocations is one of the first two.
 RUNS = (
@@ -83,7 +83,7 @@ def _look_after(check: Callable[[Any], Any]) -> Any:
             return
         client = getattr(raw_request.app.state, "engine_client", None)
         exchange.looked_at = True
-        exchange.asked = _asked(raw_request.scope["route"].path, body, client)
+        exchange.asked = await _asked(raw_request.scope["route"].path, body, client)
 
     from fastapi import Request
 
@@ -92,7 +92,7 @@ def _look_after(check: Callable[[Any], Any]) -> Any:
     return look
 
 
-def _asked(route: str, body: Mapping[str, Any], client: Any) -> Mapping[str, Any]:
+async def _asked(route: str, body: Mapping[str, Any], client: Any) -> Mapping[str, Any]:
     """Return what a body asks for. Raises what vLLM answers with HTTP 400."""
     config = getattr(client, "vllm_config", None)
     if not isinstance(getattr(config, "additional_config", None), InterventionConfig):
@@ -104,7 +104,7 @@ def _asked(route: str, body: Mapping[str, Any], client: Any) -> Mapping[str, Any
     except IntervError as error:
         raise compat.bad_request(told(error)) from error
     if asked:
-        resolve_for(client.input_processor, config, asked)
+        await resolve_early(client, asked)
     return asked
 
 
