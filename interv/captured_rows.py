@@ -62,26 +62,41 @@ def capture_results(output: Any, timeout_s: float = 30.0) -> tuple[Result, ...]:
 
     Waits as `captured` does. Raises IntervError E562 and E563.
     """
-    from interv.sinks.results import Results, engine_folder
+    from interv.sinks.results import wait_for
 
-    where = _where(output)
     samples = len(_get(output, "outputs") or _get(output, "choices") or [None])
-    folder = engine_folder(where["engine"])
-    return Results(folder).wait(where["handle"], samples * int(where["stages"]), timeout_s)
+    return wait_for(_handle(output), samples, timeout_s)
 
 
-def mark(llm: Any, request: str) -> int:
+def mark(llm: Any, request: Any) -> int:
     """Store what `keep marked` captures hold of a request; return how many records that were.
 
-    `llm` is a `vllm.LLM` or another engine with `collective_rpc`, `request` the id that its
-    output has, or its handle. Raises IntervError E566 where nothing of that request is held.
+    `llm` is a `vllm.LLM` or another engine with `collective_rpc`; `request` is an answer, its
+    handle, or the id that the request has. Raises IntervError E559 for an id that several requests
+    have of which rows are held, E562 for an answer of which nothing was captured, and E566 where
+    nothing is held.
     """
-    return _marked(llm.collective_rpc("interv_mark", args=(request,)), request)
+    name = request if isinstance(request, str) else _handle(request)
+    if isinstance(request, str):
+        found = llm.collective_rpc("interv_held", args=(request,))
+        name = _only({handle for handles in found for handle in handles}, request)
+    return _marked(llm.collective_rpc("interv_mark", args=(name,)), str(name))
 
 
-async def mark_with(client: Any, request: str) -> int:
-    """Do the same through an asynchronous client of the engine."""
-    return _marked(await client.collective_rpc("interv_mark", args=(request,)), request)
+async def mark_with(client: Any, handle: str) -> int:
+    """Do the same through an asynchronous client of the engine, by the handle only."""
+    return _marked(await client.collective_rpc("interv_mark", args=(handle,)), handle)
+
+
+def _only(handles: set[str], request: str) -> str:
+    """Return the handle of the one request that is called so, or what it is called if none is."""
+    if len(handles) > 1:
+        raise IntervError(
+            "E559",
+            f"rows of {len(handles)} requests are held that are called '{request}'",
+            helps=["mark one of them by its answer or by its handle"],
+        )
+    return next(iter(handles), request)
 
 
 def _marked(found: Sequence[int], request: str) -> int:
@@ -94,7 +109,7 @@ def _marked(found: Sequence[int], request: str) -> int:
     return sum(found)
 
 
-def _where(output: Any) -> dict[str, Any]:
+def _handle(output: Any) -> str:
     found = (_get(output, _FIELD) or {}).get(_KEY)
     if found is None:
         raise IntervError(
@@ -102,7 +117,7 @@ def _where(output: Any) -> dict[str, Any]:
             "nothing was captured of this request",
             notes=["it has not finished, or its program has no capture for it"],
         )
-    return dict(found)
+    return str(found["handle"])
 
 
 def _get(output: Any, name: str) -> Any:

@@ -23,9 +23,7 @@ from interv.runtime.counters import HELD, SEATS, Counters, counters_of, report
 class Gate:
     """What one scheduler lets run."""
 
-    def __init__(
-        self, carried: InterventionConfig, counters: Counters, pipeline_stages: int = 1
-    ) -> None:
+    def __init__(self, carried: InterventionConfig, counters: Counters) -> None:
         self._bundle, self._slots = carried.bundle, carried.slots
         self._default = Choice.default_of(carried.bundle)
         self._counters = counters
@@ -39,8 +37,6 @@ class Gate:
         self._free_seats = list(range(SEATS))
         self._seats: dict[str, int] = {}  # by request id
         self._tickets = itertools.count(1)
-        self._engine = carried.engine
-        self._stages = pipeline_stages
         self._ended: list[Ended] = []  # captured requests that the workers do not know of yet
 
     def admits(self, scheduler: Any, request: Any) -> bool:
@@ -113,7 +109,7 @@ class Gate:
         finished = compat.has_finished(request)
         tokens, prompt = request.num_tokens, request.num_prompt_tokens
         self._ended.append(Ended(request.request_id, tokens, prompt, finished))
-        return {"engine": self._engine, "handle": choice.label.handle, "stages": self._stages}
+        return {"handle": choice.label.handle}
 
     def take_ended(self) -> list[Ended]:
         """Return the captured requests that have ended since the last call."""
@@ -126,9 +122,7 @@ def _gate(scheduler: Any) -> Gate | None:
     gate: Gate | None = getattr(scheduler, "interv", None)
     carried = scheduler.vllm_config.additional_config
     if gate is None and isinstance(carried, InterventionConfig):
-        config = scheduler.vllm_config
-        stages = config.parallel_config.pipeline_parallel_size
-        gate = scheduler.interv = Gate(carried, counters_of(carried, config), stages)
+        gate = scheduler.interv = Gate(carried, counters_of(carried, scheduler.vllm_config))
     return gate
 
 
@@ -147,15 +141,3 @@ def free_request(original: Any, self: Any, request: Any, *args: Any, **kwargs: A
     said = {"interv": gate.leave(request), "interv_captures": gate.ends(request)}
     said = {name: one for name, one in said.items() if one is not None}
     return ({**(result[0] or {}), **said}, *result[1:]) if said else result
-
-
-def post_step(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Tell the workers which captured requests have ended; wraps `EngineCore.post_step`."""
-    result = original(self, *args, **kwargs)
-    gate = getattr(self.scheduler, "interv", None)
-    ended = gate.take_ended() if gate is not None else []
-    if ended:
-        # Nobody comes soon whose records could be stored together with these.
-        idle = not self.scheduler.has_unfinished_requests()
-        self.model_executor.collective_rpc("interv_ended", args=(ended, idle))
-    return result

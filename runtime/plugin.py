@@ -18,7 +18,7 @@ from typing import Any
 
 from interv.errors import IntervError
 from interv.load import load_documents
-from interv.runtime import compat
+from interv.runtime import compat, stopping
 from interv.runtime.config import (
     DEFAULT_SLOTS,
     KEY,
@@ -40,7 +40,7 @@ def register() -> None:
     """Install the seams in this process; calling it again changes nothing."""
     from interv.runtime.attach import after_init_device
     from interv.runtime.backend import init_backend
-    from interv.runtime.gate import free_request, handle_waiting, post_step
+    from interv.runtime.gate import free_request, handle_waiting
     from interv.runtime.kv.schedule import local_hit, reserve_prefill_lookahead
     from interv.runtime.limit import get_computed_blocks
     from interv.runtime.prefix import keys_of_block, preprocess_add_request
@@ -59,7 +59,13 @@ def register() -> None:
     _wrap(scheduler, "_get_local_prefix_cache_hit", local_hit)
     core = compat.engine_core_class()
     _wrap(core, "preprocess_add_request", preprocess_add_request)
-    _wrap(core, "post_step", post_step)
+    for name in ("step", "step_with_batch_queue"):
+        _wrap(core, name, stopping.step)
+    _wrap(core, "abort_requests", stopping.abort_requests)
+    _wrap(core, "shutdown", stopping.shutdown)
+    processes = compat.engine_processes_class()
+    _wrap(processes, "__init__", stopping.start_engines)
+    _wrap(processes, "shutdown", stopping.stop_engines)
     _wrap(compat.kv_cache_manager_class(), "get_computed_blocks", get_computed_blocks)
     _wrap(compat.block_keys_module(), "_gen_prompt_embeds_extra_hash_keys", keys_of_block)
     _wrap(compat.joint_collector_class(), "__init__", add_to_joint)
@@ -156,6 +162,7 @@ def _create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) -
         arm(config, compile_for(config, documents, options), options)
     if isinstance(config.additional_config, InterventionConfig):
         expose(config.additional_config)
+        stopping.end_on_sigterm(config.additional_config)
     return config
 
 
