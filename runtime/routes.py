@@ -45,7 +45,10 @@ def _router(waiters: Waiters) -> Any:
     async def results(
         request: Request, handle: str, wait_s: float = Query(0, ge=0, le=_MOST_WAIT_S)
     ) -> Any:
-        found = await _Where.of(request).wait(waiters, handle, wait_s)
+        try:
+            found = await _Where.of(request).wait(waiters, handle, wait_s)
+        except TooMany:
+            return _too_many()
         return {"handle": handle, "results": [public(one) for one in found]}
 
     async def rows(request: Request, handle: str, number: int) -> Any:
@@ -95,7 +98,10 @@ class _Where:
         return cls(request, client, engine_folder(carried.engine))
 
     async def wait(self, waiters: Waiters, handle: str, wait_s: float) -> tuple[Result, ...]:
-        """Return the results of a request, of as many samples as have any after `wait_s`."""
+        """Return the results of a request, of as many samples as have any after `wait_s`.
+
+        Raises `TooMany` where it is not waited for.
+        """
         try:
             look = self._results.complete
             found = await waiters.wait(lambda: look(handle), self._request, wait_s)
@@ -103,9 +109,6 @@ class _Where:
                 raise not_there(handle, len(self._results.read(handle)), wait_s)
         except IntervError as error:
             raise _refused(404, str(error)) from error
-        except TooMany as error:
-            message = "too many clients wait for captures: ask again, or without wait_s"
-            raise _refused(429, message, {"Retry-After": "1"}) from error
         except Gone as error:
             raise _refused(_CLIENT_GONE, "the client has gone") from error
         return found
@@ -162,8 +165,17 @@ def _read(result: Result) -> bytes:
         raise _refused(404, "the rows are forgotten") from error
 
 
-def _refused(status: int, message: str, headers: dict[str, str] | None = None) -> Exception:
+def _refused(status: int, message: str) -> Exception:
     from fastapi import HTTPException
 
-    made: Exception = HTTPException(status, message, headers)
+    made: Exception = HTTPException(status, message)
     return made
+
+
+def _too_many() -> Any:
+    """Return what vLLM's handler makes of a refusal, and the header that it would drop."""
+    from fastapi.responses import JSONResponse
+
+    message = "too many clients wait for captures: ask again, or without wait_s"
+    error = {"message": message, "type": "Too Many Requests", "param": None, "code": 429}
+    return JSONResponse({"error": error}, 429, {"Retry-After": "1"})
