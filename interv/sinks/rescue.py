@@ -48,7 +48,7 @@ def _store(journal: Path, until: float) -> bool:
         return False
     kept = _put_all(sink, files, until)
     if kept:
-        message = f"{kept} records of an engine that was killed wait in '{journal}'"
+        message = f"{kept} of {len(files)} records that a killed engine had wait in '{journal}'"
         logger.warning("interv: %s", IntervError("E558", message))
     if kept < len(files):
         count, name = len(files) - kept, about.decl.name

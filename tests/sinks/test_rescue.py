@@ -146,7 +146,7 @@ def test_what_cannot_be_stored_waits_and_what_is_torn_is_left(
     with monkeypatch.context() as full, caplog.at_level(logging.WARNING):
         disk_is_full(full)
         assert not rescue(tmp_path)
-    said = f"error[E558]: 1 records of an engine that was killed wait in '{tmp_path}/journal-0'"
+    said = f"error[E558]: 1 of 1 records that a killed engine had wait in '{tmp_path}/journal-0'"
     assert f"interv: {said}" in caplog.messages
     assert rescue(tmp_path)
     assert len(read(tmp_path / "acts")) == 1
