@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ from interv.runtime import compat
 from interv.runtime.capture import Ended, Group
 from interv.runtime.choice import Choice
 from interv.runtime.counters import RECORDS, ROWS, Counters
-from interv.runtime.records import Records, sample_of
+from interv.runtime.records import Records, sample_of, statements
 from interv.runtime.taken import RequestTaken
 from interv.sinks.base import Sink
 from interv.sinks.delivery import Delivery, Outcome
@@ -85,6 +85,13 @@ class Deliveries:
         self._sinks = [
             self._opened(use, folder, f"{number}-{own}") for number, use in enumerate(bundle.sinks)
         ]
+        # The captures whose rows must outlive this process once their requests are answered.
+        self._lasting = sum(
+            1 << bit
+            for bit, table in enumerate(bundle.captures)
+            if self._sinks[table.sink].lasting and not table.marked
+        )
+        self._may_be_lost = False
         self._jobs: queue.Queue[_Job | Literal["flush", "end"]] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._run, name="interv-captures", daemon=True)
         self._thread.start()
@@ -97,6 +104,7 @@ class Deliveries:
 
     def hand_over(self, ended: Ended, choice: Choice, taken: RequestTaken) -> None:
         """Take what was captured of a request; waits where too many wait already."""
+        self._may_be_lost |= bool(choice.captures & self._lasting)
         self._jobs.put((ended, choice, taken))
 
     def flush(self) -> None:
@@ -104,25 +112,34 @@ class Deliveries:
         self._jobs.put("flush")
 
     def land(self) -> None:
-        """Wait until all that was handed over would outlive this process, or is with its sink."""
-        self._jobs.join()
+        """Wait until all that was handed over would outlive this process, or is with its sink.
+
+        Rows that end with the engine are not waited for.
+        """
+        if self._may_be_lost:
+            self._may_be_lost = False
+            self._jobs.join()
 
     def _run(self) -> None:
         use_one_core()
         while (job := self._jobs.get()) != "end":
-            if job == "flush":
-                for one in self._sinks:
-                    one.flush()
-            else:
-                self._take(*job)
-            self._jobs.task_done()
+            try:
+                self._take(job)
+            except Exception:  # there is no room even for what became of the rows
+                compat.log.exception("interv: captured rows are lost, and nobody is told")
+            finally:
+                self._jobs.task_done()
         self._jobs.task_done()
 
-    def _take(self, ended: Ended, choice: Choice, taken: RequestTaken) -> None:
+    def _take(self, job: _Job | Literal["flush"]) -> None:
+        if job == "flush":
+            for one in self._sinks:
+                one.flush()
+            return
         try:
-            self._put_together(ended, choice, taken)
+            self._put_together(*job)
         except Exception as error:  # the next request's rows are to be had all the same
-            self._give_up(ended, choice, error)
+            self._give_up(job[0], job[1], error)
 
     def _give_up(self, ended: Ended, choice: Choice, error: Exception) -> None:
         """Say of every capture of a request that its rows are lost."""
@@ -130,11 +147,11 @@ class Deliveries:
         compat.log.exception("interv: the captured rows of %s are lost", choice.label.request)
         said = f"the rows were lost on the way: {type(error).__name__}: {error}"
         sample = sample_of(ended.request, choice.label.request)
-        found = []
+        found, called = [], statements(self._bundle)
         for bit, table in enumerate(self._bundle.captures):
             if choice.captures >> bit & 1:
                 decl = self._bundle.sinks[table.sink].decl
-                names = (choice.label.request, sample, table.where, table.program)
+                names = (choice.label.request, sample, called[bit], table.program)
                 found.append(Result(*names, decl.name, decl.kind, "error", 0, error=said))
                 self._counters.head[RECORDS["error"]] += 1
         self._results.write(choice.label.handle, f"{sample}-{self._stage}", found)
@@ -210,7 +227,8 @@ class Deliveries:
         with self._lock:
             opened = self._open.pop(key) if last else self._open[key]
             before = opened.results[key]
-            opened.results[key] = _changed(before, status, detail or {}, error)
+            said = dict(detail or {})
+            opened.results[key] = replace(before, status=status, detail=said, error=error)
             opened.missing.discard(key)
             self._counters.head[RECORDS[status]] += 1
             if status == "ok":
@@ -281,8 +299,3 @@ def _journal(sink: Sink, use: SinkUse, folder: Path) -> Journal | None:
 
 def _log(error: Exception) -> None:
     compat.log.error("interv: %s", error)
-
-
-def _changed(before: Result, status: Any, detail: Mapping[str, Any], error: str) -> Result:
-    same = (before.request, before.sample, before.statement, before.program)
-    return Result(*same, before.sink, before.kind, status, before.rows, dict(detail), error)

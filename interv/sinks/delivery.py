@@ -88,6 +88,11 @@ class Delivery:
             return len(self._unsettled)
 
     @property
+    def lasting(self) -> bool:
+        """Say whether what the sink stores outlives the engine."""
+        return self._sink.lasting
+
+    @property
     def runs(self) -> bool:
         """Say whether the sink may still be writing."""
         return self._thread.is_alive()
