@@ -46,6 +46,7 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     counters = counters_of(carried, config) if compat.is_first_of_tensor_parallel() else None
     # Every worker is asked; one that captures nothing has nothing to do.
     worker.interv_ended = worker.interv_mark = _nothing
+    worker.interv_held = _none
     shape = (runner.device, config.model_config.dtype, _max_tokens(config))
     captures = _captures(worker, carried, counters, *shape) if counters else None
     layers = compat.owned_layers(config, carried.bundle.num_layers)
@@ -64,6 +65,10 @@ def _nothing(*_: Any) -> int:
     return 0
 
 
+def _none(*_: Any) -> list[str]:
+    return []
+
+
 def _captures(
     worker: compat.Worker,
     carried: InterventionConfig,
@@ -79,9 +84,10 @@ def _captures(
     config = worker.vllm_config
     groups = groups_of(bundle, compat.owned_layers(config, bundle.num_layers))
     folder, name = engine_folder(carried.engine), compat.model_name(config)
-    rank = config.parallel_config.data_parallel_rank
-    deliveries = Deliveries(bundle, groups, folder, name, counters, rank)
-    worker.interv_mark = deliveries.mark
+    parallel = config.parallel_config
+    rank, stages = parallel.data_parallel_rank, parallel.pipeline_parallel_size
+    deliveries = Deliveries(bundle, groups, folder, name, counters, rank, stages)
+    worker.interv_mark, worker.interv_held = deliveries.mark, deliveries.held
     atexit.register(deliveries.close)
 
     def shutdown(original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +96,12 @@ def _captures(
 
     wrap(worker, "shutdown", shutdown)
     captures = Captures(bundle, groups, device, dtype, max_tokens, deliveries)
-    worker.interv_ended = captures.end
+
+    def ended(*args: Any) -> None:
+        captures.end(*args)
+        deliveries.land()
+
+    worker.interv_ended = ended
     return captures
 
 

@@ -183,6 +183,24 @@ def pipeline_stage() -> int:
     return int(get_pp_group().rank_in_group)
 
 
+def engine_processes_class() -> Any:
+    """Return the class that starts the processes of engines, and ends them."""
+    from vllm.v1.engine.utils import CoreEngineProcManager
+
+    return CoreEngineProcManager
+
+
+def stop_s() -> float:
+    """Return how long sinks may take when a worker is told to stop.
+
+    A worker that still runs is sent SIGTERM after so many seconds as vLLM's variable says, which
+    changes nothing, and SIGKILL 4 seconds later; of these it needs some to end after its sinks.
+    """
+    from vllm import envs
+
+    return float(envs.VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS) + 2.0
+
+
 def kv_cache_manager_class() -> Any:
     """Return the class that looks up which blocks of a new request are cached."""
     from vllm.v1.core.kv_cache_manager import KVCacheManager

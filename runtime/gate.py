@@ -24,9 +24,7 @@ from interv.runtime.counters import HELD, SEATS, Counters, counters_of, report
 class Gate:
     """What one scheduler lets run."""
 
-    def __init__(
-        self, carried: InterventionConfig, counters: Counters, pipeline_stages: int = 1
-    ) -> None:
+    def __init__(self, carried: InterventionConfig, counters: Counters) -> None:
         self._bundle, self._slots = carried.bundle, carried.slots
         self._default = Choice.default_of(carried.bundle)
         self._counters = counters
@@ -40,8 +38,6 @@ class Gate:
         self._free_seats = list(range(SEATS))
         self._seats: dict[str, int] = {}  # by request id
         self._tickets = itertools.count(1)
-        self._engine = carried.engine
-        self._stages = pipeline_stages
         self._ended: list[Ended] = []  # captured requests that the workers do not know of yet
         self.stopped: frozenset[str] = frozenset()  # of the abort under way, by a stop string
         self.late: list[tuple[Any, dict[str, Any]]] = []  # what those requests tell
@@ -116,7 +112,7 @@ class Gate:
         finished = compat.has_finished(request) or request.request_id in self.stopped
         tokens, prompt = request.num_tokens, request.num_prompt_tokens
         self._ended.append(Ended(request.request_id, tokens, prompt, finished))
-        return {"engine": self._engine, "handle": choice.label.handle, "stages": self._stages}
+        return {"handle": choice.label.handle}
 
     def take_ended(self) -> list[Ended]:
         """Return the captured requests that have ended since the last call."""
@@ -129,9 +125,7 @@ def _gate(scheduler: Any) -> Gate | None:
     gate: Gate | None = getattr(scheduler, "interv", None)
     carried = scheduler.vllm_config.additional_config
     if gate is None and isinstance(carried, InterventionConfig):
-        config = scheduler.vllm_config
-        stages = config.parallel_config.pipeline_parallel_size
-        gate = scheduler.interv = Gate(carried, counters_of(carried, config), stages)
+        gate = scheduler.interv = Gate(carried, counters_of(carried, scheduler.vllm_config))
     return gate
 
 
@@ -176,15 +170,3 @@ def update_from_output(original: Any, self: Any, *args: Any, **kwargs: Any) -> A
         for request, said in late:
             compat.add_last_output(outputs, request, said)
     return outputs
-
-
-def post_step(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Tell the workers which captured requests have ended; wraps `EngineCore.post_step`."""
-    result = original(self, *args, **kwargs)
-    gate = getattr(self.scheduler, "interv", None)
-    ended = gate.take_ended() if gate is not None else []
-    if ended:
-        # Nobody comes soon whose records could be stored together with these.
-        idle = not self.scheduler.has_unfinished_requests()
-        self.model_executor.collective_rpc("interv_ended", args=(ended, idle))
-    return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import glob
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 from interv.codegen.bundle import INLINE, Bundle
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import HELD, RECORDS, ROWS, USED, Counters
-from interv.runtime.kv.metrics import kv_metrics, tally_files
-from interv.sinks.results import engine_folder
+from interv.runtime.kv.metrics import kv_metrics
+from interv.sinks.owner import Hold, shared_place, sweep
+from interv.sinks.rescue import rescue, rescue_soon
 
 _NAME = "_interv_collector"
 
@@ -78,18 +78,26 @@ def _captured(counters: list[Counters]) -> Iterator[Any]:
 
 
 def _open(path: str, bundle: Bundle) -> Iterator[Counters]:
-    for found in sorted(glob.glob(f"{glob.escape(path)}.*")):
+    for found in sorted(glob.glob(f"{glob.escape(path)}.[0-9]*")):
         yield Counters(Path(found), bundle)
 
 
 def expose(carried: InterventionConfig) -> None:
-    """Put an engine's counters on this process's metrics, and remove its files at the end."""
+    """Put an engine's counters on this process's metrics, and own its files until the end.
+
+    What engines have left that are gone is removed first.
+    """
     from prometheus_client import REGISTRY
+
+    places = sorted({Path(carried.counters).parent, shared_place()})
+    holds = [Hold(place, carried.engine) for place in places]
+    for place in places:
+        sweep(place, rescue)
 
     collector = Collector(carried)
     # An engine made later in the same process takes the place of the one before.
     _register(REGISTRY, collector)
-    atexit.register(_remove, carried)
+    atexit.register(_release, holds)
 
 
 def _register(registry: Any, collector: Collector) -> None:
@@ -113,8 +121,6 @@ def add_to_joint(original: Any, self: Any, registry: Any, *args: Any, **kwargs: 
         _register(registry, collector)
 
 
-def _remove(carried: InterventionConfig) -> None:
-    for found in (*glob.glob(f"{glob.escape(carried.counters)}.*"), *tally_files(carried.counters)):
-        Path(found).unlink(missing_ok=True)
-    if carried.bundle.captures:
-        shutil.rmtree(engine_folder(carried.engine), ignore_errors=True)
+def _release(holds: list[Hold]) -> None:
+    for one in holds:
+        one.release(rescue_soon)

@@ -161,14 +161,18 @@ class Child:
         pairs = zip(self._last, known, strict=True)
         return [interv.capture_results(one) if where else () for one, where in pairs]
 
-    def mark_last(self) -> list[Any]:
+    def same_id(self) -> None:
+        """Call the next request as the last one is called."""
+        self._count -= 1
+
+    def mark_last(self, by: str = "id") -> list[Any]:
         """Mark the requests last asked for, and say how many records each had, or what is wrong."""
         import interv
 
         found: list[Any] = []
         for one in self._last:
             try:
-                found.append(interv.mark(self.llm, one.request_id))
+                found.append(interv.mark(self.llm, one if by == "answer" else one.request_id))
             except interv.IntervError as error:
                 found.append(str(error))
         return found
@@ -239,6 +243,7 @@ class Child:
             "async": config.scheduler_config.async_scheduling,
             "scheduler": type(self._core().scheduler).__name__,
             "blocks": config.cache_config.num_gpu_blocks,
+            "engine": getattr(config.additional_config, "engine", None),
         }
 
     def _add(self, ask: Ask) -> str:
