@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from interv.runtime import compat
+from interv.runtime.armed import Armed
 from interv.runtime.capture import Captures, groups_of
 from interv.runtime.choice import Choice, choice_in
 from interv.runtime.config import InterventionConfig
@@ -31,8 +32,11 @@ def after_init_device(original: Any, self: Any) -> None:
     carried = self.vllm_config.additional_config
     if not isinstance(carried, InterventionConfig):
         return
-    if carried.bundle.spliced:
-        attach(self.worker, carried)
+    engine = attach(self.worker, carried) if carried.bundle.spliced else None
+    if compat.is_first_worker(self.vllm_config):
+        memory = {} if engine is None else engine.memory()
+        for line in Armed(carried).lines(memory, str(self.worker.device)):
+            compat.log.info("interv: %s", line)
     if carried.bundle.kv is not None:
         from interv.runtime.kv.worker import attach_kv
 
