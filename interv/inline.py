@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from interv.codegen.bundle import Bundle, Column
 from interv.codegen.emit import column
+from interv.data import parse_json
 from interv.document import Document
 from interv.dsl.read import read_document
 from interv.errors import IntervError, Source, raise_all
@@ -144,19 +145,12 @@ def _read(asked: str | Mapping[str, Any], vectors: Mapping[str, Vector]) -> Docu
         said = f"an inline program has at most {MOST_CHARACTERS} characters, this one {len(text)}"
         raise IntervError("E109", said)
     if text.lstrip().startswith("{"):
-        document = load_data(_json(text), _NAME, declared=tuple(vectors))
+        document = load_data(parse_json(text, _NAME), _NAME, declared=tuple(vectors))
     else:
         document = read_document(Source(_NAME, text), Path.cwd(), tuple(vectors))
     refuse_unsupported(document)
     raise_all(list(_forbidden(document)))
     return document
-
-
-def _json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise IntervError("E110", f"'{_NAME}' is not JSON: {error}") from error
 
 
 def _forbidden(document: Document) -> Iterator[IntervError]:

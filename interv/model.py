@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from interv.errors import IntervError, suggest
+from interv.files import MIB, read_regular
 
 # Names under which configs keep the same two numbers, the usual one first.
 WIDTH_FIELDS = ("hidden_size", "n_embd", "d_model", "dim", "model_dim")
@@ -16,6 +17,7 @@ DEPTH_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 # Where a config of several parts keeps the language model's.
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "language_model", "thinker_config")
 
+LARGEST_CONFIG = 16 * MIB
 # The files that weights are in.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
@@ -121,10 +123,10 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_regular(path, LARGEST_CONFIG).decode("utf-8"))
     except OSError as error:
         raise IntervError("E531", f"'{path}' cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntervError("E531", f"'{path}' is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise IntervError("E531", f"'{path}' is not a model's config: it is not a JSON object")

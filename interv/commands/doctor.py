@@ -15,8 +15,10 @@ from typing import Literal
 
 import typer
 
+from interv.terminal import terminal
+
 State = Literal["ok", "warn", "fail"]
-MARKS = {"ok": "[green]✓[/green]", "warn": "[yellow]![/yellow]", "fail": "[red]✗[/red]"}
+MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 PLUGIN_GROUP = "vllm.general_plugins"
 
 
@@ -36,16 +38,16 @@ def doctor() -> None:
     Example: interv doctor
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     findings = diagnose()
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("", "part", "found", "what to do"):
         table.add_column(heading, overflow="fold")
     for row in findings:
-        table.add_row(MARKS[row.state], row.what, row.found, row.help)
-    Console().print(table, highlight=False)
+        table.add_row(Text(*MARKS[row.state]), row.what, row.found, row.help)
+    terminal().print(table)
     failed = [row.what for row in findings if row.state == "fail"]
     typer.echo(f"not working: {', '.join(failed)}" if failed else "everything needed is here")
     raise typer.Exit(1 if failed else 0)
