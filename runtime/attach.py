@@ -47,11 +47,13 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     """Make the engine of a worker and hook it into the worker's runner."""
     runner, config = worker.model_runner, worker.vllm_config
     # Every rank of a tensor-parallel group edits the same rows: one of them counts for all.
-    counters = counters_of(carried, config) if compat.is_first_of_tensor_parallel() else None
+    first = compat.is_first_of_tensor_parallel()
+    own = Counters(None, carried.bundle, carried.seats)
+    counters = counters_of(carried, config) if first else own
     # Every worker is asked; one that captures nothing has nothing to do.
     worker.interv_ended = worker.interv_mark = _nothing
     shape = (runner.device, config.model_config.dtype, _max_tokens(config))
-    captures = _captures(worker, carried, counters, *shape) if counters else None
+    captures = _captures(worker, carried, counters, *shape) if first else None
     layers = compat.owned_layers(config, carried.bundle.num_layers)
     engine = Engine(carried.bundle, *shape, carried.slots, counters, captures, layers)
     runner.interv = engine

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from interv.errors import IntervError, raise_all
 from interv.runtime import compat
-from interv.runtime.counters import SEATS, seats_for
 from interv.runtime.kv.refuse import refuse_config
 
 if TYPE_CHECKING:
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 # The key of `additional_config` under which files and options travel until they are compiled.
 KEY = "interv"
 DEFAULT_SLOTS = 256
+# Requests that may ask for a report at once, where nobody says how many; and the bytes that all
+# their counts may take.
+SEATS, MOST_BYTES = 64, 64 << 20
 _OPTIONS = ("files", "slots", "inline", "absorb_norm", "counters")
 
 
@@ -156,6 +158,12 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
     config.additional_config = carried
     if bundle.spliced and not compat.is_compiled(config):
         compat.trace_without_compiling(config)
+
+
+def seats_for(bundle: Bundle, requests: int) -> int:
+    """Return how many requests may ask for a report at once: all that run, within MOST_BYTES."""
+    each = 8 * max(1, len(bundle.sites) * len(bundle.counted))
+    return max(1, min(requests, MOST_BYTES // each))
 
 
 def _by_name(compiled: Compilation) -> dict[str, Vector]:

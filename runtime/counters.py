@@ -20,11 +20,9 @@ import torch
 
 from interv.codegen.bundle import Bundle
 from interv.codegen.tables import SiteCounts
+from interv.runtime.config import SEATS
 from interv.runtime.copies import Copies, Queue
 
-# Requests that may ask for a report at once, where nobody says how many; and what all their places
-# may take, in bytes.
-SEATS, MOST_BYTES = 64, 64 << 20
 # Counts that are no rows: slots in use, and requests that wait for one.
 USED, HELD = 0, 1
 # Records of captured rows by what became of them, and the rows that reached their sink.
@@ -161,9 +159,3 @@ def counters_of(carried: Any, config: Any) -> Counters:
     """Open the counters of one engine of a configuration: each data-parallel rank has its own."""
     rank = config.parallel_config.data_parallel_rank
     return Counters(Path(f"{carried.counters}.{rank}"), carried.bundle, carried.seats)
-
-
-def seats_for(bundle: Bundle, requests: int) -> int:
-    """Return how many requests may ask for a report at once: all that run, within MOST_BYTES."""
-    each = 8 * max(1, len(bundle.sites) * len(bundle.counted))
-    return max(1, min(requests, MOST_BYTES // each))

@@ -123,6 +123,7 @@ class Engine:
             "tokens": [tokens.slot, tokens.mask, tokens.seat, tokens.gate],
             "counts": [self.counts.total, self.counts.seats],
             "captures": taken,
+            "scratch": [one.scratch for one in self._updates.values() if hasattr(one, "scratch")],
         }
         return {name: bytes_of(tensors) for name, tensors in held.items()}
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from interv.codegen.bundle import INLINE, Bundle
+from interv.codegen.bundle import INLINE
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import HELD, RECORDS, ROWS, USED, Counters
 from interv.runtime.kv.metrics import kv_metrics, tally_files
@@ -79,9 +79,9 @@ def _captured(counters: list[Counters]) -> Iterator[Any]:
 
 
 def opened(carried: InterventionConfig) -> Iterator[Counters]:
-    """Open the counters of an engine's data-parallel ranks, as many as run yet."""
+    """Open the counters of an engine's data-parallel ranks, without the seats of its requests."""
     for found in sorted(glob.glob(f"{glob.escape(carried.counters)}.*")):
-        yield Counters(Path(found), carried.bundle, carried.seats)
+        yield Counters(Path(found), carried.bundle, seats=0)
 
 
 def expose(carried: InterventionConfig) -> None:

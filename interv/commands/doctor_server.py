@@ -1,4 +1,4 @@
-"""`interv doctor --server URL`: ask a running server what it is armed with, and try its admission."""
+"""`interv doctor --server URL`: ask a server what it is armed with, and try its admission."""
 
 from __future__ import annotations
 

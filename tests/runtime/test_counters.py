@@ -18,18 +18,15 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from interv.codegen.bundle import Bundle
 from interv.runtime import metrics
 from interv.runtime.choice import Choice
-from interv.runtime.config import InterventionConfig, counters_path
+from interv.runtime.config import SEATS, InterventionConfig, counters_path
 from interv.runtime.copies import Queue
 from interv.runtime.counters import (
     HELD,
-    MOST_BYTES,
-    SEATS,
     USED,
     Counters,
     DeviceCounts,
     counters_of,
     report,
-    seats_for,
 )
 from interv.runtime.metrics import Collector, add_to_joint, expose
 from tests.runtime.small import CALM, OFF, SITES, bundle, engine, step
@@ -111,13 +108,6 @@ def test_two_openings_of_a_file_are_one_memory(tmp_path: Path) -> None:
     # One that comes later finds what was counted; nobody else may read the file.
     assert Counters(path, taking()).rows().tolist() == [[0, 5], [0, 0]]
     assert os.stat(path).st_mode & 0o777 == 0o600
-
-
-def test_there_is_a_seat_for_each_request_that_may_run_as_far_as_memory_goes() -> None:
-    assert seats_for(taking(), 256) == 256
-    site = taking().sites[0]
-    wide = replace(taking(), sites=(site,) * 200, programs=tuple(map(str, range(100))))
-    assert seats_for(wide, 1000) == MOST_BYTES // (8 * 200 * 101) == 415
 
 
 def test_no_number_lies_in_another(tmp_path: Path) -> None:
