@@ -208,6 +208,12 @@ def kv_cache_manager_class() -> Any:
     return KVCacheManager
 
 
+def is_first_worker(config: VllmConfig) -> bool:
+    """Say whether this is the one worker of an engine that speaks for all of its ranks."""
+    first = is_first_of_tensor_parallel() and pipeline_stage() == 0
+    return first and int(config.parallel_config.data_parallel_rank) == 0
+
+
 def is_first_of_tensor_parallel() -> bool:
     """Say whether this worker speaks for its tensor-parallel group."""
     from vllm.distributed.parallel_state import get_tp_group

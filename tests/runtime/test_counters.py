@@ -19,11 +19,10 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from interv.codegen.bundle import Bundle
 from interv.runtime import metrics
 from interv.runtime.choice import Choice
-from interv.runtime.config import InterventionConfig, counters_path
+from interv.runtime.config import SEATS, InterventionConfig, counters_path
 from interv.runtime.copies import Queue
 from interv.runtime.counters import (
     HELD,
-    SEATS,
     USED,
     Counters,
     DeviceCounts,
