@@ -305,10 +305,12 @@ def _options(document: Document) -> Iterator[IntervError]:
     if spec.kv is not None:
         owners.append((("kv",), spec.kv.options))
     for path, options in owners:
-        names = [name for name, _ in options]
+        seen: set[str] = set()
         for k, (name, value) in enumerate(options):
             where = (*path, "options", k)
-            if name in names[:k]:
+            before = len(seen)
+            seen.add(name)
+            if len(seen) == before:
                 yield IntervError(
                     "E206", f"option '{name}' is given twice", document.span(*where), "again"
                 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from interv.errors import IntervError, each
+from interv.inline import is_inline
 from interv.runtime import compat
 from interv.runtime.admission import Admission, flag
 from interv.runtime.choice import ASKED, REPORT, RESOLVED, Choice
@@ -41,6 +43,17 @@ def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     return made
 
 
+def admission_of(owner: Any, config: compat.VllmConfig) -> Admission | None:
+    """Return what resolves the requests of an engine, None where the engine edits nothing."""
+    carried = config.additional_config
+    if not isinstance(carried, InterventionConfig):
+        return None
+    if not hasattr(owner, "interv"):
+        owner.interv = Admission(carried, config)
+    admission: Admission = owner.interv
+    return admission
+
+
 def resolve_for(
     owner: Any,
     config: compat.VllmConfig,
@@ -53,12 +66,8 @@ def resolve_for(
     `owner` keeps what is remembered between requests. Raises what vLLM answers with HTTP 400.
     """
     try:
-        carried = config.additional_config
-        if isinstance(carried, InterventionConfig):
-            if not hasattr(owner, "interv"):
-                owner.interv = Admission(carried, config)
-            choice: Choice = owner.interv.resolve(extra, request, resumable)
-            return choice
+        if (admission := admission_of(owner, config)) is not None:
+            return admission.resolve(extra, request, resumable)
         asked_kv(extra, None)
         if extra.get(ASKED) is not None or flag(extra.get(REPORT)):
             raise _not_armed(extra)
@@ -101,10 +110,22 @@ async def check_model(original: Any, self: Any, request: Any) -> Any:
     extra = getattr(request, "vllm_xargs", None) or {}
     client = getattr(self, "engine_client", None)
     if client is not None and (ASKED in extra or REPORT in extra or ASKED_KV in extra):
+        await _compiled(client.input_processor, client.vllm_config, extra.get(ASKED))
         resolve_for(client.input_processor, client.vllm_config, extra)
         if getattr(request, "use_beam_search", False):
             raise compat.bad_request(str(_no_beams()))
     return await original(self, request)
+
+
+async def _compiled(owner: Any, config: compat.VllmConfig, asked: object) -> None:
+    """Have a request's own program compiled while others are served; raise what is wrong in it."""
+    admission = admission_of(owner, config)
+    if admission is None or not is_inline(asked):
+        return
+    try:
+        await asyncio.wrap_future(admission.compiling(asked))
+    except IntervError as error:
+        raise compat.bad_request(_told(error)) from error
 
 
 def _no_beams() -> IntervError:
