@@ -186,6 +186,8 @@ WRONG = {
     "mixed*": "error[E102]: the text ends where a number should stand\n",
     "mixed*-1": "error[E405]: program 'mixed' caps, ablates or replaces",
     "interv 1 program p { steer v at post_block[3] }": "error[E408]: this engine has not spliced",
+    '{"interv": ' + "9" * 5000 + "}": "error[E110]: '<request>' holds a number of 5000 characters",
+    f"interv 1 program p {{ steer v at x[{','.join('1' * 20_000)}] }}": "error[E109]: '<request>'",
 }
 
 

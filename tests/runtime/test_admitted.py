@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from vllm import SamplingParams
 
 from interv.errors import IntervError
+from interv.inline import compile_inline
 from interv.runtime import compat
 from interv.runtime.admission import Admission
 from interv.runtime.choice import RESOLVED, Choice, choice_in
@@ -91,7 +93,8 @@ def test_a_refused_request_never_reaches_vllm(folder: Path) -> None:
         ("+".join(["a"] * 2048), 0),
         ("+".join(f"p{i}" for i in range(32)), 24),
         ("interv 1 program p { " + "steer x at post_block[1] " * 200 + "}", 192),
-        ("interv 1 program p { " + "steer x at post_block[1] " * 2600 + "}", 2592),
+        ("interv 1 program p { " + "steer x at post_block[1] " * 580 + "}", 572),
+        ("interv 1 program p { " + "steer x at post_block[1] " * 2600 + "}", 0),
     ],
 )
 def test_a_small_request_makes_no_large_answer(folder: Path, asked: str, count: int) -> None:
@@ -157,6 +160,42 @@ def test_a_request_over_http_is_looked_at_before_it_is_answered(folder: Path) ->
     with pytest.raises(type(compat.bad_request(""))) as caught:
         checked(None, http({"intervention": "calm"}))
     assert str(caught.value) == NOT_ARMED.format("'calm'")
+
+
+INLINE = "interv 1 program p { steer v at post_block[1] scale 3 }"
+
+
+@pytest.mark.parametrize("asked", [INLINE, INLINE.replace("steer v", "steer nope")])
+def test_a_program_of_a_request_is_compiled_beside_the_loop(
+    folder: Path, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def noted(*args: Any) -> Any:
+        threads.append(threading.current_thread())
+        return compile_inline(*args)
+
+    monkeypatch.setattr("interv.runtime.admission.compile_inline", noted)
+    owner, armed = SimpleNamespace(), config(carried(folder, inline=True))
+    client = SimpleNamespace(input_processor=owner, vllm_config=armed)
+    serving = SimpleNamespace(engine_client=client)
+
+    async def original(serving: Any, asked: Any) -> str:
+        return "checked"
+
+    check = check_model(original, serving, http({"intervention": asked}))
+    if asked == INLINE:
+        assert asyncio.run(check) == "checked"
+        # What the request is queued with is found, and not compiled again.
+        choice = resolve_for(owner, armed, {"intervention": asked})
+        assert choice is not None
+        assert choice.inline is not None
+    else:
+        with pytest.raises(type(compat.bad_request(""))) as caught:
+            asyncio.run(check)
+        assert str(caught.value).startswith("error[E202]: no vector is called 'w'\n")
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 def test_beam_search_is_refused_with_a_program(folder: Path) -> None:

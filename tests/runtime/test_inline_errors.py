@@ -74,8 +74,30 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "E110 text": (
         '{"interv": 1,}',
-        "error[E110]: '<request>' is not JSON: Expecting property name enclosed in double"
-        " quotes: line 1 column 14 (char 13)",
+        "error[E110]: '<request>' is not JSON\n --> <request>:1:14\n  |\n1 | {\"interv\": 1,}\n"
+        "  |              ^ expecting property name enclosed in double quotes",
+    ),
+    "E109 words": (
+        program(*["steer v at post_block[1]"] * 600),
+        "error[E109]: '<request>' has more than 4096 words and signs",
+    ),
+    "E109 values": (
+        data(at={"name": "post_block", "layers": [1] * 20_000}),
+        "error[E109]: an inline program has at most 4096 values",
+    ),
+    "E109 parts in turn": (
+        program(
+            "conflict priority", *(f"steer v at post_block[1] when prompt[{i}]" for i in range(25))
+        ),
+        "error[E109]: the selectors of an inline program have at most 24 parts together,"
+        " these have 25\n\n"
+        "error[E411]: this program has 25 edits at post_block[1], 16 are possible",
+    ),
+    "E111": (
+        '{"interv": 1, "interv": 1}',
+        "error[E111]: '<request>' gives 'interv' twice in an object\n --> <request>:1:15\n  |\n"
+        '1 | {"interv": 1, "interv": 1}\n  |               ^^^^^^^^ again\n  |\n'
+        "  = keys there: interv",
     ),
     "E110 data": (
         data(scale={1, 2}),
@@ -251,7 +273,35 @@ def test_data_that_nests_deep_is_refused(folder: Path, depth: int) -> None:
 
 
 def test_json_that_nests_too_deep_to_read_is_refused(folder: Path) -> None:
-    assert refusal(folder, '{"a":' * 10_000).startswith("error[E110]: '<request>' is not JSON: ")
+    assert refusal(folder, '{"a":' * 10_000) == "error[E110]: '<request>' nests too deep"
+
+
+NINES = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ('{"interv": ' + NINES + "}", "E110]: '<request>' holds a number of 5000 characters\n"),
+        (
+            program("steer v at post_block[" + NINES + "]"),
+            "E105]: 99999999999999999999… is too large\n",
+        ),
+        (
+            program("steer v at post_block[1] when prompt[" + NINES + "]"),
+            "E105]: 99999999999999999999… is too large\n",
+        ),
+        (
+            program("steer v at post_block[1] when token(99999999999999999999)"),
+            "E105]: 99999999999999999999 is too large\n",
+        ),
+        ("interv " + NINES, "E104]: version 99999999999999999999… is not supported\n"),
+    ],
+)
+def test_numbers_of_thousands_of_digits(folder: Path, asked: str, said: str) -> None:
+    message = refusal(folder, asked)
+    assert message.startswith(f"error[{said}")
+    assert len(message) < 2000
     loop: dict[str, Any] = {}
     loop["loop"] = loop
     message = "error[E110]: '<request>' cannot be written as JSON: Circular reference detected"
