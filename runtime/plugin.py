@@ -1,4 +1,4 @@
-"""The `vllm.general_plugins` entry point: eight seams, each inert without `--intervention`.
+"""The `vllm.general_plugins` entry point: nine seams, each inert without `--intervention`.
 
 1. the command line and the engine's arguments (this file): compile documents, carry the bundle;
 2. the compiler of the model's graph (`backend.py`): splice;
@@ -7,7 +7,8 @@
 5. the scheduler (`gate.py`): a request that finds no slot waits;
 6. the prefix cache (`prefix.py`): blocks that were edited have keys of their own;
 7. the metrics (`metrics.py`): the counts of edited rows;
-8. a KV policy (`kv/`): the scheduler's chunks and blocks, the worker's attention and cache.
+8. a KV policy (`kv/`): the scheduler's chunks and blocks, the worker's attention and cache;
+9. the end (`stopping.py`): of requests whose rows must be safe, and of engines.
 """
 
 from __future__ import annotations
