@@ -8,7 +8,8 @@
 6. the prefix cache (`prefix.py`): blocks that were edited have keys of their own;
 7. the metrics (`metrics.py`): the counts of edited rows;
 8. a KV policy (`kv/`): the scheduler's chunks and blocks, the worker's attention and cache;
-9. answers (`ending.py`, `served.py`): what a request tells when it ends, on all of vLLM's routes.
+9. answers (`ending.py`, `served.py`): what a request tells when it ends, on all of vLLM's routes;
+10. the end (`stopping.py`): of requests whose rows must be safe, and of engines.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ def test_the_end_of_a_script_stores_all(tmp_path: Path, how: str) -> None:
     _, engine, count = said.decode().split()
     assert (code, count) == (CODES[how], "3")
     assert "ERROR" not in log.read_text(errors="replace") + printed.decode(errors="replace")
-    events = [json.loads(line) for line in (tmp_path / "shards" / MANIFEST).open()]
+    lines = (tmp_path / "shards" / MANIFEST).read_text().splitlines()
+    events = [json.loads(line) for line in lines]
     assert [one["event"] for one in events] == ["opened", "file", "closed"]
     found = load_captures(tmp_path / "shards")
     assert (len(found.records), found.incomplete) == (3, ())

@@ -34,8 +34,8 @@ VLLM = Path(sys.executable).with_name("vllm")
 QUIET = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_CI_ENV": "1", "VLLM_NO_USAGE_STATS": "1"}
 # What is not there by then never will be.
 PATIENCE_S = 300
-# A stop takes no longer: 15 seconds for the engine, and what the server itself needs.
-STOP_S = 30
+# The 15 seconds that an engine gets, what the server itself needs, and a machine that is busy.
+STOP_S = 60
 DOCUMENT = """interv 1
 sink rows   = memory()
 sink acts   = filesystem("acts/")
