@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from interv.runtime import compat
+from interv.runtime.blank import hook_blank
 from interv.runtime.capture import Captures, groups_of
 from interv.runtime.choice import Choice, choice_in
 from interv.runtime.config import InterventionConfig
@@ -50,6 +51,7 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     captures = _captures(worker, carried, counters, *shape) if counters else None
     engine = Engine(carried.bundle, *shape, carried.slots, counters, captures)
     runner.interv = engine
+    hook_blank(runner)
     if compat.is_v2(runner):
         _hook_v2(runner, engine)
     else:

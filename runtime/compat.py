@@ -140,6 +140,35 @@ def kv_cache_manager_class() -> Any:
     return KVCacheManager
 
 
+def kv_cache_config_class() -> Any:
+    """Return what says how an engine's caches are laid out, in every process of it."""
+    from vllm.v1.kv_cache_interface import KVCacheConfig
+
+    return KVCacheConfig
+
+
+def engine_core_module() -> Any:
+    """Return the module in which the engine decides on its caches."""
+    from vllm.v1.engine import core
+
+    return core
+
+
+def blanks_all(kv_cache_config: Any) -> bool:
+    """Say whether vLLM blanks every new block of such caches, whoever wrote it."""
+    return bool(kv_cache_config.has_mamba_layers or kv_cache_config.has_mixed_precision_kv_cache)
+
+
+def attention_layers(group: Any) -> Sequence[str]:
+    """Return the layers of a group of caches that hold keys and values."""
+    from vllm.v1.kv_cache_interface import AttentionSpec, UniformTypeKVCacheSpecs
+
+    spec = group.kv_cache_spec
+    each = spec.kv_cache_specs if isinstance(spec, UniformTypeKVCacheSpecs) else {}
+    names: Sequence[str] = group.layer_names
+    return [one for one in names if isinstance(each.get(one, spec), AttentionSpec)]
+
+
 def is_first_of_tensor_parallel() -> bool:
     """Say whether this worker speaks for its tensor-parallel group."""
     from vllm.distributed.parallel_state import get_tp_group

@@ -44,6 +44,12 @@ def register() -> None:
     from interv.runtime.kv.schedule import local_hit, reserve_prefill_lookahead
     from interv.runtime.limit import get_computed_blocks
     from interv.runtime.prefix import keys_of_block, preprocess_add_request
+    from interv.runtime.written import (
+        allocate_slots,
+        kv_cache_configs,
+        needs_kv_cache_zeroing,
+        new_block_ids_to_zero,
+    )
 
     arguments = compat.engine_args_class()
     _wrap(arguments, "add_cli_args", _add_cli_args, kind=staticmethod)
@@ -61,6 +67,11 @@ def register() -> None:
     _wrap(core, "preprocess_add_request", preprocess_add_request)
     _wrap(core, "post_step", post_step)
     _wrap(compat.kv_cache_manager_class(), "get_computed_blocks", get_computed_blocks)
+    _wrap(compat.kv_cache_manager_class(), "allocate_slots", allocate_slots)
+    caches = compat.kv_cache_config_class()
+    _wrap(caches, "needs_kv_cache_zeroing", needs_kv_cache_zeroing, kind=property)
+    _wrap(compat.engine_core_module(), "get_kv_cache_configs", kv_cache_configs)
+    _wrap(scheduler, "_get_new_block_ids_to_zero", new_block_ids_to_zero)
     _wrap(compat.block_keys_module(), "_gen_prompt_embeds_extra_hash_keys", keys_of_block)
     _wrap(compat.joint_collector_class(), "__init__", add_to_joint)
 
@@ -68,10 +79,10 @@ def register() -> None:
 def _wrap(owner: Any, name: str, wrapper: Any, kind: Any = None) -> None:
     """Replace a method by `wrapper(original, …)`, once."""
     original = getattr(owner, name)
-    if getattr(original, _DONE, False):
-        return
     # A class method is wrapped below its binding, so that subclasses still bind to themselves.
-    inner = original.__func__ if kind is classmethod else original
+    inner = original.__func__ if kind is classmethod else getattr(original, "fget", original)
+    if getattr(inner, _DONE, False):
+        return
 
     @functools.wraps(inner)
     def method(*args: Any, **kwargs: Any) -> Any:
