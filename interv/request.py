@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 from interv.spec import Spec
 from interv.wording import on_off
 
+# Where an output says why its request failed.
+FAILURE = "interv_failure"
 # A request expression, a whole document as text, or a document as data.
 Asked: TypeAlias = str | Spec
 # `interv` may also be, or begin, the name of a program: a document goes on with its version.
@@ -89,12 +91,26 @@ def edited_rows(output: Any) -> dict[str, dict[str, int]] | None:
     `output` is vLLM's `RequestOutput`, an answer of the OpenAI SDK, or the JSON of one. None
     where the request asked for no report.
     """
+    rows: dict[str, dict[str, int]] | None = _carried(output).get("interv")
+    return rows
+
+
+def failure(output: Any) -> str | None:
+    """Return why the engine ended a request whose residual stream became infinite or NaN.
+
+    `output` is vLLM's `RequestOutput`, whose samples say `finish_reason` "error" for it. Over HTTP
+    there is no such output: the answer is this text with status 400. None for every other request.
+    """
+    said: str | None = _carried(output).get(FAILURE)
+    return said
+
+
+def _carried(output: Any) -> Mapping[str, Any]:
+    """Return what an output carries beside its answer."""
     field = "kv_transfer_params"
     if isinstance(output, Mapping):
         carried = output.get(field)
     else:
-        carried = getattr(output, field, None) or (getattr(output, "model_extra", None) or {}).get(
-            field
-        )
-    rows: dict[str, dict[str, int]] | None = (carried or {}).get("interv")
-    return rows
+        more = getattr(output, "model_extra", None) or {}
+        carried = getattr(output, field, None) or more.get(field)
+    return carried or {}

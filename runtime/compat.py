@@ -140,6 +140,45 @@ def kv_cache_manager_class() -> Any:
     return KVCacheManager
 
 
+def output_processor_class() -> Any:
+    """Return the class that hands what the engine answers to those who wait for it."""
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    return OutputProcessor
+
+
+def end_failed(scheduler: Any, names: Sequence[str]) -> list[Any]:
+    """End requests as failed between two steps; return the scheduler's requests."""
+    from vllm.v1.request import RequestStatus
+
+    ended: list[Any] = scheduler.finish_requests(names, RequestStatus.FINISHED_ERROR)
+    return ended
+
+
+def add_output(outputs: dict[int, Any], request: Any, said: dict[str, Any]) -> None:
+    """Add the last output of a request that failed to what a step answers, by client."""
+    from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+    from vllm.v1.engine.output_processor import EMPTY_CPU_TENSOR
+
+    output = EngineCoreOutput(
+        request_id=request.request_id,
+        new_token_ids=[],
+        finish_reason=request.get_finished_reason(),
+        events=request.take_events(),
+        kv_transfer_params=said,
+        trace_headers=request.trace_headers,
+        pooling_output=EMPTY_CPU_TENSOR if request.pooling_params else None,
+    )
+    outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(output)
+
+
+def largest(dtype: Any) -> tuple[str, float]:
+    """Return the name of an engine's dtype, and the largest number that it has."""
+    import torch
+
+    return str(dtype).removeprefix("torch."), float(torch.finfo(dtype).max)
+
+
 def kv_cache_config_class() -> Any:
     """Return what says how an engine's caches are laid out, in every process of it."""
     from vllm.v1.kv_cache_interface import KVCacheConfig
@@ -194,6 +233,11 @@ def encoder(config: VllmConfig) -> Callable[[str], Sequence[int]] | None:
 def seed(config: VllmConfig) -> int:
     """Return the seed that the engine was started with, 0 where it was not."""
     return int(config.model_config.seed or 0)
+
+
+def dtype(config: VllmConfig) -> Any:
+    """Return the type of the engine's hidden states."""
+    return config.model_config.dtype
 
 
 def model_name(config: VllmConfig) -> str:

@@ -139,6 +139,7 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
         compat.log.warning("interv: no program edits or captures anything, so nothing is changed")
     if bundle.spliced:
         _refuse(config, bundle)
+        _bound(config, bundle)
     carried = InterventionConfig(
         bundle,
         int(options.get("slots", DEFAULT_SLOTS)),
@@ -151,6 +152,14 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
     config.additional_config = carried
     if bundle.spliced and not compat.is_compiled(config):
         compat.trace_without_compiling(config)
+
+
+def _bound(config: compat.VllmConfig, bundle: Bundle) -> None:
+    """Raise IntervError E105 for programs that add more than the engine's dtype can hold."""
+    from interv.runtime.bounds import Bounds
+
+    bounds = Bounds(bundle, compat.dtype(config))
+    raise_all([one for one in map(bounds.program, bundle.programs) if one is not None])
 
 
 def _by_name(compiled: Compilation) -> dict[str, Vector]:

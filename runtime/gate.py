@@ -18,6 +18,7 @@ from interv.runtime.capture import Ended
 from interv.runtime.choice import RESOLVED, Choice, choice_of
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import HELD, SEATS, Counters, counters_of, report
+from interv.runtime.failure import SAID, WHY
 
 
 class Gate:
@@ -112,7 +113,8 @@ class Gate:
             return None
         finished = compat.has_finished(request)
         tokens, prompt = request.num_tokens, request.num_prompt_tokens
-        self._ended.append(Ended(request.request_id, tokens, prompt, finished))
+        error = getattr(request, WHY, "")
+        self._ended.append(Ended(request.request_id, tokens, prompt, finished, error))
         return {"engine": self._engine, "handle": choice.label.handle, "stages": self._stages}
 
     def take_ended(self) -> list[Ended]:
@@ -146,6 +148,7 @@ def free_request(original: Any, self: Any, request: Any, *args: Any, **kwargs: A
         return result
     said = {"interv": gate.leave(request), "interv_captures": gate.ends(request)}
     said = {name: one for name, one in said.items() if one is not None}
+    setattr(request, SAID, said)
     return ({**(result[0] or {}), **said}, *result[1:]) if said else result
 
 

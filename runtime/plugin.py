@@ -1,4 +1,4 @@
-"""The `vllm.general_plugins` entry point: eight seams, each inert without `--intervention`.
+"""The `vllm.general_plugins` entry point: nine seams, each inert without `--intervention`.
 
 1. the command line and the engine's arguments (this file): compile documents, carry the bundle;
 2. the compiler of the model's graph (`backend.py`): splice;
@@ -7,7 +7,9 @@
 5. the scheduler (`gate.py`): a request that finds no slot waits;
 6. the prefix cache (`prefix.py`): blocks that were edited have keys of their own;
 7. the metrics (`metrics.py`): the counts of edited rows;
-8. a KV policy (`kv/`): the scheduler's chunks and blocks, the worker's attention and cache.
+8. a KV policy (`kv/`): the scheduler's chunks and blocks, the worker's attention and cache;
+9. what is not finite (`written.py`, `blank.py`, `finite.py`, `failure.py`): blocks that an edit
+   wrote are blanked before they are used again, and requests whose stream is lost end.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ def register() -> None:
     """Install the seams in this process; calling it again changes nothing."""
     from interv.runtime.attach import after_init_device
     from interv.runtime.backend import init_backend
+    from interv.runtime.failure import process_outputs, update_from_output
     from interv.runtime.gate import free_request, handle_waiting, post_step
     from interv.runtime.kv.schedule import local_hit, reserve_prefill_lookahead
     from interv.runtime.limit import get_computed_blocks
@@ -71,6 +74,8 @@ def register() -> None:
     caches = compat.kv_cache_config_class()
     _wrap(caches, "needs_kv_cache_zeroing", needs_kv_cache_zeroing, kind=property)
     _wrap(compat.engine_core_module(), "get_kv_cache_configs", kv_cache_configs)
+    _wrap(scheduler, "update_from_output", update_from_output)
+    _wrap(compat.output_processor_class(), "process_outputs", process_outputs)
     _wrap(scheduler, "_get_new_block_ids_to_zero", new_block_ids_to_zero)
     _wrap(compat.block_keys_module(), "_gen_prompt_embeds_extra_hash_keys", keys_of_block)
     _wrap(compat.joint_collector_class(), "__init__", add_to_joint)
