@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from tests.engine.answer import Answer, Ask
 from tests.engine.host import EngineHost
@@ -41,6 +41,7 @@ program gated {
   steer v at post_block[2] scale LARGE gate w at post_block[0] threshold -1000
 }
 program adapted { apply low at post_block[1] scale LARGE }
+program wide { steer w at post_block[1] }
 program calm { steer w at post_block[1] scale 0.1  ablate w at post_block[2] }
 sink rows = memory()
 program seen {
@@ -54,7 +55,7 @@ program own { steer v at post_block[1] scale LARGE  steer v at post_block[2] sca
 """
 # LARGE, and the largest value as errors have it.
 TYPES = {"float32": ("3e38", "3.4e+38"), "float16": ("5e4", "6.55e+04")}
-SIZES = {"num_gpu_blocks_override": 12, "block_size": 16, "max_model_len": 96, "max_num_seqs": 4}
+SIZES = {"num_gpu_blocks_override": 10, "block_size": 32, "max_model_len": 96, "max_num_seqs": 4}
 RUNS = [("traced", "float32"), ("traced", "float16"), ("B", "float32")]
 WIDE = [("inductor", "float32"), ("inductor", "bfloat16"), ("inductor", "float16")]
 
@@ -74,8 +75,9 @@ def write_document(folder: Path, large: str, more: str = "") -> Path:
 class Rig:
     """An engine, and what it answered before anything went wrong."""
 
-    def __init__(self, engine: EngineHost, dtype: str) -> None:
+    def __init__(self, engine: EngineHost, dtype: str, folder: Path) -> None:
         self.engine, self.dtype = engine, dtype
+        self.w = load_file(folder / "w.safetensors")["w"]
         self.large, self.largest = TYPES.get(dtype, ("3e38", "3.39e+38"))
         rng = np.random.default_rng(3)
         self.prompts = [rng.integers(3, VOCABULARY, n).tolist() for n in (5, 18, 33, 47)]
@@ -110,7 +112,7 @@ def rigged(flavour: str, dtype: str, folder: Path) -> Iterator[Rig]:
     document = write_document(folder, TYPES.get(dtype, ("3e38",))[0])
     sizes = {**SIZES, "dtype": dtype}
     with EngineHost(flavour, tiny_model("llama"), [document], inline=True, **sizes) as engine:
-        yield Rig(engine, dtype)
+        yield Rig(engine, dtype, folder)
 
 
 @pytest.fixture(scope="module", params=RUNS, ids="-".join)
@@ -177,11 +179,67 @@ def test_captured_rows_of_it_say_why_they_are_not_to_be_used(rig: Rig) -> None:
 
 
 def test_what_is_certain_to_overflow_is_refused(rig: Rig) -> None:
-    large = {"float32": "3.4028236e38", "float16": "70000"}[rig.dtype]
-    _, text = rig.engine.call("refusal", f"joy*{large}")
+    large = {"float32": 2e38, "float16": 6e4}[rig.dtype]
+    peak = float(np.abs(rig.w).max())
+    _, text = rig.engine.call("refusal", f"wide*{large!r}")
     assert text == (
-        f"error[E105]: 'joy*{float(large):g}' adds {float(large):.3g} to an entry of the residual "
+        f"error[E105]: 'wide*{large:g}' adds {large * peak:.3g} to an entry of the residual "
         "stream, which is too large\n"
         f"  = the largest value of {rig.dtype} is {rig.largest}\n"
         "  = ask for a smaller multiplier, or write a smaller scale"
     )
+
+
+def test_compressed_requests_answer_the_same(tmp_path: Path) -> None:
+    """What is packed into a block that an edit wrote is read first, and zeros lie behind it."""
+    document = write_document(tmp_path, "3e38", "kv r1kv { budget = 40 buffer = 24 }\n")
+    sizes = {"num_gpu_blocks_override": 14, "block_size": 32, "max_model_len": 256}
+    rng = np.random.default_rng(4)
+    prompts = [rng.integers(3, VOCABULARY, n).tolist() for n in (70, 90, 100)]
+    salts = map(str, count())
+
+    def answers(engine: EngineHost, first: Ask) -> list[Answer]:
+        salt = next(salts)
+        both = [Ask(one, said, 60, salt=salt) for one in prompts for said in ("off", "calm")]
+        found = engine.alone(both)
+        together = engine.answers([replace(first, salt=salt), *(replace(one) for one in both[:2])])
+        return found + together[1:]
+
+    with EngineHost("traced", tiny_model("llama"), [document], **sizes) as engine:
+        clean = answers(engine, Ask(prompts[2], "calm", 40))
+        for program in ("joy*3e38", "late*3e38", "gated"):
+            (failed,) = engine.alone([Ask(prompts[0], program, 60)])
+            assert failed.failed is not None
+            # From the 40th token on, when its cache has been compacted.
+            lost = Ask(prompts[2], "calm", 40)
+            assert answers(engine, lost) == clean
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flavour", "dtype"), WIDE, ids="-".join)
+def test_a_thousand_later_answers_are_the_same(flavour: str, dtype: str, tmp_path: Path) -> None:
+    for rig in rigged(flavour, dtype, tmp_path):
+        joy, *_ = asked(rig)
+        for _ in range(-(-1000 // len(rig.clean))):
+            (lost,) = rig.engine.answers([rig.failing(joy)])
+            assert lost.failed == rig.why(f"'{joy}'")
+            assert rig.answers() == rig.clean
+
+
+@pytest.mark.slow
+def test_stock_vllm_lets_a_model_that_overflows_reach_others(tmp_path: Path) -> None:
+    """Without the plugin: the embedding of one token is beyond what the next norm can square."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model("llama"))
+    model.model.embed_tokens.weight.data[7] = float("inf")
+    model.save_pretrained(tmp_path)
+    prompts = [list(range(10, 10 + n)) for n in (5, 18, 33)]
+    with EngineHost("traced", tmp_path, plugins=False, **SIZES) as engine:
+        clean = engine.alone([Ask(one) for one in prompts])
+        for index in range(6):
+            greedy = {"logprobs": None, "prompt_logprobs": None}
+            bad = Ask([7, *range(20 + index, 90 + index)], tokens=1, sampling=greedy)
+            engine.call("capture_results", [bad])
+        salted = [replace(one, salt="other") for one in (Ask(p) for p in prompts)]
+        assert engine.alone(salted) != clean
