@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from interv.dsl.printer import print_spec as to_text
     from interv.errors import IntervError
     from interv.load import dump_json, dump_yaml, load_data, load_document, load_text
-    from interv.request import edited_rows, openai_args, sampling_args
+    from interv.request import edited_rows, failure, openai_args, sampling_args
     from interv.runtime.config import engine_args
     from interv.spec import Spec
 
@@ -53,7 +53,7 @@ _HOMES = {
     **dict.fromkeys(("pre_attn", "prompt", "token"), "interv.builder"),
     **dict.fromkeys(("dump_json", "dump_yaml", "load_data"), "interv.load"),
     **dict.fromkeys(("load_document", "load_text"), "interv.load"),
-    **dict.fromkeys(("edited_rows", "openai_args", "sampling_args"), "interv.request"),
+    **dict.fromkeys(("edited_rows", "failure", "openai_args", "sampling_args"), "interv.request"),
 }
 
 __all__ = [  # noqa: RUF022  (in the order in which a reader meets them)
@@ -82,6 +82,7 @@ __all__ = [  # noqa: RUF022  (in the order in which a reader meets them)
     "sampling_args",
     "openai_args",
     "edited_rows",
+    "failure",
     "captured",
     "capture_results",
     "mark",

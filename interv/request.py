@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 from interv.spec import Spec
 from interv.wording import on_off
 
+# Where an output says why its request failed.
+FAILURE = "interv_failure"
 # A request expression, a whole document as text, or a document as data.
 Asked: TypeAlias = str | Spec
 # `interv` may also be, or begin, the name of a program: a document goes on with its version.
@@ -96,6 +98,16 @@ def edited_rows(output: Any) -> Rows | list[Rows | None] | None:
     """
     rows: Rows | list[Rows | None] | None = carried(output).get("interv")
     return rows
+
+
+def failure(output: Any) -> str | None:
+    """Return why the engine ended a request whose residual stream became infinite or NaN.
+
+    `output` is vLLM's `RequestOutput`, whose samples say `finish_reason` "error" for it. Over HTTP
+    there is no such output: the answer is this text with status 400. None for every other request.
+    """
+    said: str | None = carried(output).get(FAILURE)
+    return said
 
 
 def carried(output: Any) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from interv.dsl.expression import parse_expression
 from interv.errors import IntervError, raise_all
 from interv.inline import compile_inline, inline_text, is_inline
 from interv.runtime import compat
+from interv.runtime.bounds import Bounds
 from interv.runtime.choice import ASKED, REPORT, TAG, Choice
 from interv.runtime.config import InterventionConfig
 from interv.runtime.kv.asked import asked_kv
@@ -61,6 +62,7 @@ class Admission:
         self._bundle = bundle = carried.bundle
         self._composer = Composer(bundle)
         self._default = Choice.default_of(bundle)
+        self._bounds = Bounds(bundle, compat.dtype(config))
         self._seed = compat.seed(config)
         self._expressions = _Remembered(_EXPRESSIONS)
         self._programs = _Remembered(_PROGRAMS)
@@ -125,7 +127,10 @@ class Admission:
             )
         encode = compat.encoder(self._config)
         vectors, model = self._carried.vectors, self._carried.model
-        return Choice.brought(compile_inline(asked, self._bundle, vectors, model, encode))
+        choice = Choice.brought(compile_inline(asked, self._bundle, vectors, model, encode))
+        if (error := self._bounds.inline(choice)) is not None:
+            raise error
+        return choice
 
     def _check(self, asked: str, choice: Choice) -> None:
         errors = [
@@ -153,7 +158,7 @@ class Admission:
         with np.errstate(over="ignore"):
             made = multiplied(self._composer.part(name).columns, multiplier)
         if np.isfinite(made["alpha"]).all() and np.isfinite(made["beta"]).all():
-            return None
+            return self._bounds.program(name, multiplier)
         return IntervError(
             "E105",
             f"{multiplier:g} times program '{name}' is too large",

@@ -15,12 +15,14 @@ import torch
 
 from interv.runtime import compat
 from interv.runtime.armed import Armed
+from interv.runtime.blank import hook_blank
 from interv.runtime.capture import Captures, groups_of
 from interv.runtime.choice import Choice, choice_in
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import Counters, counters_of
 from interv.runtime.deliver import Deliveries
 from interv.runtime.engine import Engine, Step
+from interv.runtime.finite import Finite
 from interv.runtime.op import running
 from interv.runtime.wrap import wrap
 from interv.sinks.results import engine_folder
@@ -58,6 +60,7 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     layers = compat.owned_layers(config, carried.bundle.num_layers)
     engine = Engine(carried.bundle, *shape, carried.slots, counters, captures, layers)
     runner.interv = engine
+    hook_blank(runner)
     if compat.is_v2(runner):
         _hook_v2(runner, engine)
     else:
@@ -118,13 +121,15 @@ def _max_tokens(config: compat.VllmConfig) -> int:
 
 
 def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
-    choices = _Choices(engine.default)
+    choices, finite = _Choices(engine.default), Finite(runner)
 
     def forward(original: Any, *args: Any, **kwargs: Any) -> Any:
-        engine.begin(_step_v1(runner, choices))
+        step = _step_v1(runner, choices)
+        engine.begin(step)
         try:
             with running(engine):
                 result = original(*args, **kwargs)
+            finite.look(step, result)
             engine.collect()
             return result
         finally:
@@ -176,6 +181,7 @@ def _step_v1(runner: compat.Runner, choices: _Choices) -> Step:
 
 def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
     rows: dict[int, tuple[Choice, str]] = {}  # and its id, by the runner's own index of it
+    steps: list[Step] = []  # the one that runs
 
     def add(original: Any, scheduler_output: Any) -> Any:
         result = original(scheduler_output)
@@ -186,14 +192,19 @@ def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
 
     def prepare(original: Any, *args: Any, **kwargs: Any) -> Any:
         batch = original(*args, **kwargs)
-        engine.begin(_step_v2(runner, rows, batch))
+        steps[:] = [_step_v2(runner, rows, batch)]
+        engine.begin(steps[0])
         return batch
 
     def execute(original: Any, *args: Any, **kwargs: Any) -> Any:
         # A dummy or warm-up batch never reaches `prepare_inputs`, so it runs without edits.
         engine.clear()
+        steps.clear()
         with running(engine):
             result = original(*args, **kwargs)
+        if steps and runner.execute_model_state is not None:
+            state = runner.execute_model_state
+            finite.look(steps[0], (state.hidden_states, state.aux_hidden_states))
         engine.collect()
         engine.publish()
         return result
@@ -201,6 +212,7 @@ def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
     wrap(runner, "add_requests", add)
     wrap(runner, "prepare_inputs", prepare)
     wrap(runner, "execute_model", execute)
+    finite = Finite(runner)
     # CUDA graphs are captured outside `execute_model`.
     wrap(runner, "capture_model", execute)
 

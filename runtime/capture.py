@@ -64,6 +64,7 @@ class Ended:
     tokens: int  # prompt and generated
     prompt_tokens: int
     finished: bool  # False where it was aborted
+    error: str = ""  # why its rows are not to be used
 
 
 class HandOver(Protocol):

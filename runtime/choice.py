@@ -17,7 +17,8 @@ from interv.inline import Inline
 # What users write in `extra_args`, and where the resolved choice travels beside it.
 ASKED, REPORT, TAG = "intervention", "intervention_report", "intervention_tag"
 RESOLVED = "_interv"
-_KNOWN = "_interv_choice"
+# Where the scheduler keeps a request's choice on it, once it has looked.
+KNOWN = "_interv_choice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,8 @@ def choice_of(request: Any, default: Choice) -> Choice:
 
     What the scheduler adds later, the seat, is not in it.
     """
-    known: Choice | None = getattr(request, _KNOWN, None)
+    known: Choice | None = getattr(request, KNOWN, None)
     if known is None:
         known = choice_in(request.sampling_params, default)
-        setattr(request, _KNOWN, known)
+        setattr(request, KNOWN, known)
     return known

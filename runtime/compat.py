@@ -145,16 +145,6 @@ def is_stop(reason: Any) -> bool:
     return bool(reason == FinishReason.STOP)
 
 
-def add_last_output(outputs: dict[int, Any], request: Any, told: dict[str, Any]) -> None:
-    """Add the output of a request that was stopped from outside to those of a step."""
-    from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
-
-    last = EngineCoreOutput(
-        request.request_id, [], finish_reason=FinishReason.STOP, kv_transfer_params=told
-    )
-    outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(last)
-
-
 def json_check() -> Any:
     """Return the dependency that all routes with a JSON body have."""
     from vllm.entrypoints.serve.utils.api_utils import validate_json_request
@@ -214,6 +204,71 @@ def is_first_worker(config: VllmConfig) -> bool:
     return first and int(config.parallel_config.data_parallel_rank) == 0
 
 
+def end_failed(scheduler: Any, names: Sequence[str]) -> list[Any]:
+    """End requests as failed between two steps; return the scheduler's requests."""
+    from vllm.v1.request import RequestStatus
+
+    ended: list[Any] = scheduler.finish_requests(names, RequestStatus.FINISHED_ERROR)
+    return ended
+
+
+def add_output(outputs: dict[int, Any], request: Any, said: dict[str, Any]) -> None:
+    """Add the last output of a request that ended between two steps to what a step answers.
+
+    It has failed, or a stop string ended it, which the core knows as an abort.
+    """
+    from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
+    from vllm.v1.engine.output_processor import EMPTY_CPU_TENSOR
+
+    reason = request.get_finished_reason()
+    output = EngineCoreOutput(
+        request_id=request.request_id,
+        new_token_ids=[],
+        finish_reason=FinishReason.STOP if reason == FinishReason.ABORT else reason,
+        events=request.take_events(),
+        kv_transfer_params=said,
+        trace_headers=request.trace_headers,
+        pooling_output=EMPTY_CPU_TENSOR if request.pooling_params else None,
+    )
+    outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(output)
+
+
+def largest(dtype: Any) -> tuple[str, float]:
+    """Return the name of an engine's dtype, and the largest number that it has."""
+    import torch
+
+    return str(dtype).removeprefix("torch."), float(torch.finfo(dtype).max)
+
+
+def kv_cache_config_class() -> Any:
+    """Return what says how an engine's caches are laid out, in every process of it."""
+    from vllm.v1.kv_cache_interface import KVCacheConfig
+
+    return KVCacheConfig
+
+
+def engine_core_module() -> Any:
+    """Return the module in which the engine decides on its caches."""
+    from vllm.v1.engine import core
+
+    return core
+
+
+def blanks_all(kv_cache_config: Any) -> bool:
+    """Say whether vLLM blanks every new block of such caches, whoever wrote it."""
+    return bool(kv_cache_config.has_mamba_layers or kv_cache_config.has_mixed_precision_kv_cache)
+
+
+def attention_layers(group: Any) -> Sequence[str]:
+    """Return the layers of a group of caches that hold keys and values."""
+    from vllm.v1.kv_cache_interface import AttentionSpec, UniformTypeKVCacheSpecs
+
+    spec = group.kv_cache_spec
+    each = spec.kv_cache_specs if isinstance(spec, UniformTypeKVCacheSpecs) else {}
+    names: Sequence[str] = group.layer_names
+    return [one for one in names if isinstance(each.get(one, spec), AttentionSpec)]
+
+
 def is_first_of_tensor_parallel() -> bool:
     """Say whether this worker speaks for its tensor-parallel group."""
     from vllm.distributed.parallel_state import get_tp_group
@@ -239,6 +294,11 @@ def encoder(config: VllmConfig) -> Callable[[str], Sequence[int]] | None:
 def seed(config: VllmConfig) -> int:
     """Return the seed that the engine was started with, 0 where it was not."""
     return int(config.model_config.seed or 0)
+
+
+def dtype(config: VllmConfig) -> Any:
+    """Return the type of the engine's hidden states."""
+    return config.model_config.dtype
 
 
 def model_name(config: VllmConfig) -> str:

@@ -144,6 +144,7 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
         compat.log.warning("interv: no program edits or captures anything, so nothing is changed")
     if bundle.spliced:
         _refuse(config, bundle)
+        _bound(config, bundle)
     carried = InterventionConfig(
         bundle,
         int(options.get("slots", DEFAULT_SLOTS)),
@@ -164,6 +165,14 @@ def seats_for(bundle: Bundle, requests: int) -> int:
     """Return how many requests may ask for a report at once: all that run, within MOST_BYTES."""
     each = 8 * max(1, len(bundle.sites) * len(bundle.counted))
     return max(1, min(requests, MOST_BYTES // each))
+
+
+def _bound(config: compat.VllmConfig, bundle: Bundle) -> None:
+    """Raise IntervError E105 for programs that add more than the engine's dtype can hold."""
+    from interv.runtime.bounds import Bounds
+
+    bounds = Bounds(bundle, compat.dtype(config))
+    raise_all([one for one in map(bounds.program, bundle.programs) if one is not None])
 
 
 def _by_name(compiled: Compilation) -> dict[str, Vector]:

@@ -22,6 +22,7 @@ from interv.runtime.capture import Ended
 from interv.runtime.choice import RESOLVED, Choice, choice_of
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import HELD, Counters, counters_of, report
+from interv.runtime.failure import SAID, WHY
 
 
 class Gate:
@@ -116,7 +117,8 @@ class Gate:
             return None
         finished = compat.has_finished(request) or request.request_id in self.stopped
         tokens, prompt = request.num_tokens, request.num_prompt_tokens
-        self._ended.append(Ended(request.request_id, tokens, prompt, finished))
+        error = getattr(request, WHY, "")
+        self._ended.append(Ended(request.request_id, tokens, prompt, finished, error))
         return {"handle": choice.label.handle}
 
     def take_ended(self) -> list[Ended]:
@@ -148,6 +150,7 @@ def free_request(original: Any, self: Any, request: Any, *args: Any, **kwargs: A
         return result
     said = {"interv": gate.leave(request), "interv_captures": gate.ends(request)}
     said = {name: one for name, one in said.items() if one is not None}
+    setattr(request, SAID, said)
     if said and request.request_id in gate.stopped:
         gate.late.append((request, said))
     return ({**(result[0] or {}), **said}, *result[1:]) if said else result
@@ -173,5 +176,5 @@ def update_from_output(original: Any, self: Any, *args: Any, **kwargs: Any) -> A
     if gate is not None and gate.late:
         late, gate.late = gate.late, []
         for request, said in late:
-            compat.add_last_output(outputs, request, said)
+            compat.add_output(outputs, request, said)
     return outputs

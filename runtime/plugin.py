@@ -9,7 +9,9 @@
 7. the metrics (`metrics.py`): the counts of edited rows;
 8. a KV policy (`kv/`): the scheduler's chunks and blocks, the worker's attention and cache;
 9. answers (`ending.py`, `served.py`): what a request tells when it ends, on all of vLLM's routes;
-10. the end (`stopping.py`): of requests whose rows must be safe, and of engines.
+10. the end (`stopping.py`): of requests whose rows must be safe, and of engines;
+11. what is not finite (`written.py`, `blank.py`, `finite.py`, `failure.py`): blocks that an edit
+    wrote are blanked before they are used again, and requests whose stream is lost end.
 """
 
 from __future__ import annotations
@@ -41,13 +43,19 @@ _FROM_COMMAND_LINE = "_interv_from_command_line"
 
 def register() -> None:
     """Install the seams in this process; calling it again changes nothing."""
+    from interv.runtime import ending, failure, gate
     from interv.runtime.attach import after_init_device
     from interv.runtime.backend import init_backend
-    from interv.runtime.ending import add_request, make_request_output, process_outputs
-    from interv.runtime.gate import free_request, handle_waiting, update_from_output
+    from interv.runtime.gate import free_request, handle_waiting
     from interv.runtime.kv.schedule import local_hit, reserve_prefill_lookahead
     from interv.runtime.limit import get_computed_blocks
     from interv.runtime.prefix import keys_of_block, preprocess_add_request
+    from interv.runtime.written import (
+        allocate_slots,
+        kv_cache_configs,
+        needs_kv_cache_zeroing,
+        new_block_ids_to_zero,
+    )
 
     arguments = compat.engine_args_class()
     _wrap(arguments, "add_cli_args", _add_cli_args, kind=staticmethod)
@@ -59,7 +67,8 @@ def register() -> None:
     scheduler = compat.scheduler_class()
     _wrap(scheduler, "_handle_blocked_waiting_request", handle_waiting)
     _wrap(scheduler, "_free_request", free_request)
-    _wrap(scheduler, "update_from_output", update_from_output)
+    _wrap(scheduler, "update_from_output", failure.update_from_output)
+    _wrap(scheduler, "update_from_output", gate.update_from_output)
     _wrap(scheduler, "_reserve_prefill_lookahead", reserve_prefill_lookahead)
     _wrap(scheduler, "_get_local_prefix_cache_hit", local_hit)
     core = compat.engine_core_class()
@@ -72,27 +81,34 @@ def register() -> None:
     _wrap(processes, "__init__", stopping.start_engines)
     _wrap(processes, "shutdown", stopping.stop_engines)
     processor, state = compat.output_processor_classes()
-    _wrap(processor, "add_request", add_request)
-    _wrap(processor, "process_outputs", process_outputs)
-    _wrap(state, "make_request_output", make_request_output)
+    _wrap(processor, "add_request", ending.add_request)
+    _wrap(processor, "process_outputs", ending.process_outputs)
+    _wrap(processor, "process_outputs", failure.process_outputs)
+    _wrap(state, "make_request_output", ending.make_request_output)
     _wrap(compat.kv_cache_manager_class(), "get_computed_blocks", get_computed_blocks)
+    _wrap(compat.kv_cache_manager_class(), "allocate_slots", allocate_slots)
+    caches = compat.kv_cache_config_class()
+    _wrap(caches, "needs_kv_cache_zeroing", needs_kv_cache_zeroing, kind=property)
+    _wrap(compat.engine_core_module(), "get_kv_cache_configs", kv_cache_configs)
+    _wrap(scheduler, "_get_new_block_ids_to_zero", new_block_ids_to_zero)
     _wrap(compat.block_keys_module(), "_gen_prompt_embeds_extra_hash_keys", keys_of_block)
     _wrap(compat.joint_collector_class(), "__init__", add_to_joint)
 
 
 def _wrap(owner: Any, name: str, wrapper: Any, kind: Any = None) -> None:
-    """Replace a method by `wrapper(original, …)`, once."""
+    """Replace a method by `wrapper(original, …)`, once; another wrapper goes around this one."""
     original = getattr(owner, name)
-    if getattr(original, _DONE, False):
-        return
     # A class method is wrapped below its binding, so that subclasses still bind to themselves.
-    inner = original.__func__ if kind is classmethod else original
+    inner = original.__func__ if kind is classmethod else getattr(original, "fget", original)
+    done: tuple[Any, ...] = getattr(inner, _DONE, ())
+    if wrapper in done:
+        return
 
     @functools.wraps(inner)
     def method(*args: Any, **kwargs: Any) -> Any:
         return wrapper(inner, *args, **kwargs)
 
-    setattr(method, _DONE, True)
+    setattr(method, _DONE, (*done, wrapper))
     setattr(owner, name, kind(method) if kind else method)
 
 

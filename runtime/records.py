@@ -40,7 +40,7 @@ class Records:
         for bit, table in enumerate(self.bundle.captures):
             if choice.captures & here & 1 << bit:
                 record = self._record(bit, names[bit], ended, choice, rows)
-                yield bit, record, _lost(self.bundle, table, record)
+                yield bit, record, ended.error or _lost(self.bundle, table, record)
 
     def _record(
         self, bit: int, name: str, ended: Ended, choice: Choice, rows: Mapping[int, Rows]

@@ -268,4 +268,8 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
         "programs of one request want different things of its KV cache",
         "programs 'a' and 'b' differ over the request's KV cache: kv on and kv off",
     ),
+    "E590": (
+        "what a request asked for made its residual stream overflow",
+        "the residual stream of this request became infinite or not a number",
+    ),
 }

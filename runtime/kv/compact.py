@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from interv.kv.policy import Policy
+from interv.runtime.blank import fill
 from interv.runtime.kv.layout import Layout
 from interv.runtime.kv.ring import Ring
 
@@ -55,16 +56,19 @@ class Compactor:
     ring: Ring | None
     scale: float  # of attention's logits
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Job], blank: Sequence[int] = ()) -> None:
         """Compact some requests, batched over layers and over requests of one length.
 
         Of a few layers everything is read before anything is written: a block that one request
-        gives back may be among those that another one packs into.
+        gives back may be among those that another one packs into, or among those that are to be
+        zeros before the step writes, `blank`.
         """
         with torch.inference_mode():
             for layers in self._portions(jobs):
                 read = [self._read(layers, job) for job in jobs]
                 kept = list(self._choose(layers, jobs, [keys for keys, _ in read]))
+                for i in layers if blank else ():
+                    fill(self.layers[i].cache, len(self.layers[i].cache), blank)
                 for job, (keys, values), keep in zip(jobs, read, kept, strict=True):
                     self._pack(layers, job, keys, values, keep)
         if self.ring is not None:

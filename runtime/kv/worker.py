@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ class KvWorker:
         self.steps = Steps(settings, self._ring, runner.device)
         self._compactor: Compactor | None = None
         self._warming_up = False
+        self._blank: tuple[list[int], Callable[[], None]] | None = None
         self._batches = batches_of(runner, settings)
         wrap(runner, "get_kv_cache_spec", self._specs)
         wrap(runner, "initialize_kv_cache", self._bind)
@@ -116,9 +117,20 @@ class KvWorker:
     def _begin(self, batch: Batch) -> None:
         """Take in a step's batch, and compact its requests that are at a point."""
         due = [] if self._warming_up else self.steps.begin(batch)
+        blank, self._blank = self._blank, None
         if due:
             assert self._compactor is not None
-            self._compactor.run([self._job(batch, row) for row in due])
+            jobs = [self._job(batch, row) for row in due]
+            self._compactor.run(jobs, blank[0] if blank else ())
+        elif blank:
+            blank[1]()
+
+    def blanks(self, ids: Sequence[int], now: Callable[[], None]) -> None:
+        """Take in which blocks are to be zeros before the coming step writes.
+
+        `now` makes them so where nothing is compacted in the step.
+        """
+        self._blank = [*ids], now
 
     def _job(self, batch: Batch, row: int) -> Job:
         """Give a request the blocks it packs into, and return what is to be done.

@@ -20,6 +20,10 @@ class Answer:
     # The largest log-probabilities at each token, in falling order, where they were asked for.
     top: list[float] = field(default_factory=list, compare=False)
 
+    # Why the engine ended the request, where it did, and what it says of the sample's end.
+    failed: str | None = field(default=None, compare=False)
+    ended: str | None = field(default=None, compare=False)
+
     def distance(self, other: Answer) -> float:
         """Return the largest difference between two answers' log-probabilities."""
         mine = self.logprobs + self.prompt_logprobs

@@ -311,17 +311,21 @@ def _records(output: Any) -> list[Any]:
 
 
 def _answer(output: Any, sample: Any, told: Any = None) -> Answer:
+    import interv
+
     ids = list(sample.token_ids)
     chosen = [step[token].logprob for token, step in zip(ids, sample.logprobs, strict=True)]
     # Nothing is known of the first token; of none where a request does not ask for it.
     known = output.prompt_logprobs or []
-    given = zip(output.prompt_token_ids[1:], known[1:], strict=bool(known))
+    given = zip(output.prompt_token_ids[1:], known[1:], strict=len(known) > 1)
     prompt = [step[token].logprob for token, step in given]
     ranked = [
         sorted((one.logprob for one in step.values()), reverse=True) for step in sample.logprobs
     ]
     top = [value for step in ranked for value in step[:_TOP]]
-    return Answer(ids, chosen, prompt, told, output.num_cached_tokens, top)
+    failed = interv.failure(output)
+    cached = output.num_cached_tokens
+    return Answer(ids, chosen, prompt, told, cached, top, failed, sample.finish_reason)
 
 
 def serve(descriptor: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
+
 from interv.compile import compile_documents
 from interv.load import load_text
 from interv.runtime.config import InterventionConfig
@@ -51,7 +53,7 @@ def carried(
 def config(additional: object = None) -> SimpleNamespace:
     """Make what is read of a vLLM configuration; no tokenizer, as `--skip-tokenizer-init` says."""
     return SimpleNamespace(
-        model_config=SimpleNamespace(skip_tokenizer_init=True, seed=0),
+        model_config=SimpleNamespace(skip_tokenizer_init=True, seed=0, dtype=torch.float32),
         additional_config=additional,
         parallel_config=SimpleNamespace(data_parallel_rank=0),
     )
