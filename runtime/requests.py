@@ -124,8 +124,8 @@ async def check_model(original: Any, self: Any, request: Any) -> Any:
     if client is not None:
         extra = _said_over_http(request, client.vllm_config)
         if extra.keys() & FIELDS:
-            resolve_for(client.input_processor, client.vllm_config, extra)
-            if getattr(request, "use_beam_search", False):
+            choice = resolve_for(client.input_processor, client.vllm_config, extra)
+            if getattr(request, "use_beam_search", False) and not _is_off(choice, extra):
                 raise compat.bad_request(str(_no_beams()))
     return await original(self, request)
 
@@ -145,6 +145,13 @@ def _said_over_http(request: Any, config: compat.VllmConfig) -> Mapping[str, Any
     except IntervError as error:
         raise compat.bad_request(told(error)) from error
     return said
+
+
+def _is_off(choice: Choice | None, extra: Mapping[str, Any]) -> bool:
+    """Say whether a request asks for no edit and nothing else, and all that it starts get it."""
+    exchange = EXCHANGE.get()
+    plain = choice is not None and not choice.key and not choice.captures
+    return plain and exchange is not None and extra.keys() & FIELDS == {ASKED}
 
 
 def _no_beams() -> IntervError:
