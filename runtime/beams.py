@@ -8,6 +8,7 @@ from interv.codegen.bundle import Bundle
 from interv.errors import IntervError
 from interv.runtime import compat
 from interv.runtime.config import InterventionConfig
+from interv.runtime.exchange import EXCHANGE
 from interv.spec import And, Everything, Not, Or, Selector, Token
 
 
@@ -16,6 +17,9 @@ def beam_search(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
 
     Each step of a beam is a request of its own, whose prompt is all that was generated before.
     """
+    exchange = EXCHANGE.get()
+    if exchange is not None and exchange.asked:
+        return original(self, *args, **kwargs)  # for 'off', or it had been refused
     engine = getattr(self, "engine_client", None) or self.llm_engine
     carried = engine.vllm_config.additional_config
     if isinstance(carried, InterventionConfig) and follows_prompt(carried.bundle):
@@ -26,7 +30,7 @@ def beam_search(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
                 "a step of a beam is fed as a prompt, so 'prompt' and 'generated' would be wrong,"
                 " and rows would be captured again in each",
             ],
-            helps=["start the engine with documents whose default edits every token alike"],
+            helps=["ask for 'off' over HTTP, or have the default edit every token alike"],
         )
         raise compat.bad_request(str(error))
     return original(self, *args, **kwargs)

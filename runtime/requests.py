@@ -133,13 +133,13 @@ async def check_model(original: Any, self: Any, request: Any) -> Any:
     if client is not None:
         extra = _said_over_http(request, client.vllm_config)
         if extra.keys() & FIELDS:
-            await resolve_early(client, extra)
-            if getattr(request, "use_beam_search", False):
+            choice = await resolve_early(client, extra)
+            if getattr(request, "use_beam_search", False) and not _is_off(choice, extra):
                 raise compat.bad_request(str(_no_beams()))
     return await original(self, request)
 
 
-async def resolve_early(client: Any, extra: Mapping[str, Any]) -> None:
+async def resolve_early(client: Any, extra: Mapping[str, Any]) -> Choice | None:
     """Resolve what is asked for over HTTP before it is answered, or raise HTTP 400.
 
     A request's own program is compiled while others are served; it is remembered then.
@@ -151,7 +151,7 @@ async def resolve_early(client: Any, extra: Mapping[str, Any]) -> None:
             await asyncio.wrap_future(admission.compiling(asked))
         except IntervError as error:
             raise compat.bad_request(told(error)) from error
-    resolve_for(owner, config, extra)
+    return resolve_for(owner, config, extra)
 
 
 def _said_over_http(request: Any, config: compat.VllmConfig) -> Mapping[str, Any]:
@@ -169,6 +169,13 @@ def _said_over_http(request: Any, config: compat.VllmConfig) -> Mapping[str, Any
     except IntervError as error:
         raise compat.bad_request(told(error)) from error
     return said
+
+
+def _is_off(choice: Choice | None, extra: Mapping[str, Any]) -> bool:
+    """Say whether a request asks for no edit and nothing else, and all that it starts get it."""
+    exchange = EXCHANGE.get()
+    plain = choice is not None and not choice.key and not choice.captures
+    return plain and exchange is not None and extra.keys() & FIELDS == {ASKED}
 
 
 def _no_beams() -> IntervError:

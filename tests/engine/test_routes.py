@@ -266,6 +266,11 @@ def test_beams_that_would_be_edited_wrongly_are_refused(server: str) -> None:
     assert refused.error.startswith(
         "error[E515]: beam search cannot have the default program 'probe'\n"
     )
+    off = send(f"{server}/v1/completions", beams, intervention="off")
+    assert len(off.json["choices"]) == 2
+    assert off.json["kv_transfer_params"] is None
+    more = send(f"{server}/v1/completions", beams, intervention="off", intervention_report="true")
+    assert more.error.startswith("error[E507]: beam search does not carry a request's ")
 
 
 @pytest.mark.slow
