@@ -190,9 +190,9 @@ def test_an_id_that_two_requests_have_marks_neither(rig: Rig) -> None:
 
 def test_an_aborted_request_is_stored_while_no_other_runs(rig: Rig) -> None:
     folder = rig.expected.folder / "acts"
-    before = set(folder.glob("*.safetensors"))
+    before = set(folder.glob("*.stored.*.safetensors"))
     rig.engine.call("capture", [Ask([5, 6, 7], "stored", 40, leaves=6)])
-    rig.wait_until(lambda: len(set(folder.glob("*.safetensors")) - before) == 1)
+    rig.wait_until(lambda: len(set(folder.glob("*.stored.*.safetensors")) - before) == 1)
 
 
 def test_a_sink_that_fails_is_the_result_of_its_request_only(rig: Rig) -> None:
