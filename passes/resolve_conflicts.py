@@ -128,6 +128,11 @@ def sites_text(sites: list[Site]) -> str:
 
 def _cut(graph: Graph, ctx: Context) -> None:
     """Take from each selector what the earlier ones at its site can hold for."""
+    masks: dict[Selector, Node] = {}
+    for node in ops_of(graph):
+        if is_op(node, select):
+            masks.setdefault(node.args[1], node)  # type: ignore[arg-type]
+    alike: dict[Node, dict[Node, None]] = {}  # what each new mask stands for
     for chain in chains(graph):
         was = [selector_of(edit) for edit in chain.edits]
         first: dict[Selector, int] = {}
@@ -137,10 +142,15 @@ def _cut(graph: Graph, ctx: Context) -> None:
             first.setdefault(was[j], j)
             if lost:
                 rest = _without(was[j], _widest([was[i] for i in lost], ctx))
-                _reselect(graph, edit, rest, [chain.edits[i] for i in lost])
+                mask = _mask_of(graph, rest, masks)
+                used = dict.fromkeys([mask_of(edit), *(chain.edits[i] for i in lost)])
+                alike.setdefault(mask, {}).update(used)
+                _reselect(graph, edit, mask)
                 firsts = merge_origins(*(chain.edits[i] for i in lost))
                 names = places(origin.where for origin in firsts)
                 ctx.remark(edit, f"gives way to {names}: {selector_text(rest)}")
+    for mask, nodes in alike.items():
+        mask.meta["origins"] = merge_origins(mask, *nodes)
 
 
 def _widest(selectors: list[Selector], ctx: Context) -> list[Selector]:
@@ -158,26 +168,33 @@ def _without(selector: Selector, lost: list[Selector]) -> Selector:
     return And(terms=terms) if len(terms) > 1 else terms[0]
 
 
-def _reselect(graph: Graph, edit: Node, selector: Selector, winners: list[Node]) -> None:
-    """Give an edit another selector, through a node that is there already if there is one."""
-    same = [n for n in ops_of(graph) if is_op(n, select) and n.args[1] == selector]
-    first = ops_of(graph)[0]
-    if same:
-        mask = same[0]
-        # It may belong to a later edit; it needs nothing but the tokens, so it can move up.
-        if edit < mask:
-            first.prepend(mask)
-    else:
+def _mask_of(graph: Graph, selector: Selector, masks: dict[Selector, Node]) -> Node:
+    """Return the node of a selector, one that is there already if there is one."""
+    if selector not in masks:
         # Before all ops, so that every site can use it.
-        with graph.inserting_before(first):
-            mask = call(graph, select, input_node(graph, "tokens"), selector)
-    mask.meta["origins"] = merge_origins(mask, mask_of(edit), *winners)
+        with graph.inserting_before(_first_op(graph)):
+            masks[selector] = call(graph, select, input_node(graph, "tokens"), selector)
+    return masks[selector]
+
+
+def _first_op(graph: Graph) -> Node:
+    found: Node = next(node for node in graph.nodes if node.op == "call_function")
+    return found
+
+
+def _reselect(graph: Graph, edit: Node, mask: Node) -> None:
+    """Give an edit another selector."""
+    top = _first_op(graph)
+    # It may belong to a later edit; it needs nothing but the tokens, so it can move up.
+    if mask is not top and edit < mask:
+        top.prepend(mask)
     own = gate_of(edit)
     if own is None:
         edit.args = (*edit.args[:-1], mask)
         return
     # Other edits may keep the gate as it is.
-    first.prepend(mask)
+    if mask is not top:
+        top.prepend(mask)
     with graph.inserting_before(own):
         again = call(graph, gate, *own.args[:-1], mask, origins=origins(own))
     edit.args = (*edit.args[:-1], again)

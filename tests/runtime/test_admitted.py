@@ -193,7 +193,7 @@ def test_a_program_of_a_request_is_compiled_beside_the_loop(
     else:
         with pytest.raises(type(compat.bad_request(""))) as caught:
             asyncio.run(check)
-        assert str(caught.value).startswith("error[E202]: no vector is called 'w'\n")
+        assert str(caught.value).startswith("error[E202]: no vector is called 'nope'\n")
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
 
