@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from interv.runtime import compat
-from interv.runtime.armed import Armed
 from interv.runtime.blank import hook_blank
 from interv.runtime.capture import Captures, groups_of
 from interv.runtime.choice import Choice, choice_in
@@ -34,11 +33,8 @@ def after_init_device(original: Any, self: Any) -> None:
     carried = self.vllm_config.additional_config
     if not isinstance(carried, InterventionConfig):
         return
-    engine = attach(self.worker, carried) if carried.bundle.spliced else None
-    if compat.is_first_worker(self.vllm_config):
-        memory = {} if engine is None else engine.memory()
-        for line in Armed(carried).lines(memory, str(self.worker.device)):
-            compat.log.info("interv: %s", line)
+    if carried.bundle.spliced:
+        attach(self.worker, carried)
     if carried.bundle.kv is not None:
         from interv.runtime.kv.worker import attach_kv
 
@@ -49,14 +45,12 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     """Make the engine of a worker and hook it into the worker's runner."""
     runner, config = worker.model_runner, worker.vllm_config
     # Every rank of a tensor-parallel group edits the same rows: one of them counts for all.
-    first = compat.is_first_of_tensor_parallel()
-    own = Counters(None, carried.bundle, carried.seats)
-    counters = counters_of(carried, config) if first else own
+    counters = counters_of(carried, config) if compat.is_first_of_tensor_parallel() else None
     # Every worker is asked; one that captures nothing has nothing to do.
     worker.interv_ended = worker.interv_mark = _nothing
     worker.interv_held = _none
     shape = (runner.device, config.model_config.dtype, _max_tokens(config))
-    captures = _captures(worker, carried, counters, *shape) if first else None
+    captures = _captures(worker, carried, counters, *shape) if counters else None
     layers = compat.owned_layers(config, carried.bundle.num_layers)
     engine = Engine(carried.bundle, *shape, carried.slots, counters, captures, layers)
     runner.interv = engine

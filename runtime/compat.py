@@ -198,12 +198,6 @@ def kv_cache_manager_class() -> Any:
     return KVCacheManager
 
 
-def is_first_worker(config: VllmConfig) -> bool:
-    """Say whether this is the one worker of an engine that speaks for all of its ranks."""
-    first = is_first_of_tensor_parallel() and pipeline_stage() == 0
-    return first and int(config.parallel_config.data_parallel_rank) == 0
-
-
 def end_failed(scheduler: Any, names: Sequence[str]) -> list[Any]:
     """End requests as failed between two steps; return the scheduler's requests."""
     from vllm.v1.request import RequestStatus

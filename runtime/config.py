@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 # The key of `additional_config` under which files and options travel until they are compiled.
 KEY = "interv"
 DEFAULT_SLOTS = 256
-# Requests that may ask for a report at once, where nobody says how many; and the bytes that all
-# their counts may take.
-SEATS, MOST_BYTES = 64, 64 << 20
 _OPTIONS = ("files", "slots", "inline", "absorb_norm", "counters")
 
 
@@ -47,8 +44,6 @@ class InterventionConfig:
     vectors: Mapping[str, Vector] = field(default_factory=dict)
     absorb_norm: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
-    seats: int = SEATS  # how many requests may ask for a report at once
-    files: tuple[str, ...] = ()  # the names of the documents, for people
 
     @property
     def engine(self) -> str:
@@ -153,18 +148,10 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
         _by_name(compiled) if bundle.inline else {},
         bool(options.get("absorb_norm", False)),
         dict(config.additional_config),
-        seats=seats_for(bundle, config.scheduler_config.max_num_seqs),
-        files=tuple(Path(file).name for file in options["files"]),
     )
     config.additional_config = carried
     if bundle.spliced and not compat.is_compiled(config):
         compat.trace_without_compiling(config)
-
-
-def seats_for(bundle: Bundle, requests: int) -> int:
-    """Return how many requests may ask for a report at once: all that run, within MOST_BYTES."""
-    each = 8 * max(1, len(bundle.sites) * len(bundle.counted))
-    return max(1, min(requests, MOST_BYTES // each))
 
 
 def _bound(config: compat.VllmConfig, bundle: Bundle) -> None:

@@ -4,9 +4,6 @@ At most `slots` different configurations run at once. A request that needs anoth
 the waiting queue, and no request with a configuration passes it there, so that it is next when a
 slot falls free; requests without an edit need no slot and may pass. Nothing is counted up or
 down: what is in use follows from the requests that run, so a cancelled one cannot keep a slot.
-
-A request that asked for a report needs a seat too, where its rows are counted. There is one for
-each request that may run, as far as memory goes; who finds none waits, and keeps nobody else.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from interv.runtime import compat
 from interv.runtime.capture import Ended
 from interv.runtime.choice import RESOLVED, Choice, choice_of
 from interv.runtime.config import InterventionConfig
-from interv.runtime.counters import HELD, Counters, counters_of, report
+from interv.runtime.counters import HELD, SEATS, Counters, counters_of, report
 from interv.runtime.failure import SAID, WHY
 
 
@@ -39,8 +36,7 @@ class Gate:
         self._bits = spare_bits(carried.bundle)
         self._seen = 0  # how many of the scheduler's running requests are in `_running`
         self._held = 0
-        self._barred = False  # whether a request waits for a slot, which no other may take
-        self._free_seats = list(range(carried.seats))
+        self._free_seats = list(range(SEATS))
         self._seats: dict[str, int] = {}  # by request id
         self._tickets = itertools.count(1)
         self._ended: list[Ended] = []  # captured requests that the workers do not know of yet
@@ -53,8 +49,7 @@ class Gate:
         choice = choice_of(request, self._default)
         free = choice.key in self._running or len(self._running) < self._slots
         free = free and len(self._selectors | self._own(choice)) <= self._bits
-        fits = not choice.key or (free and not self._barred)
-        self._barred = self._barred or not fits
+        fits = not choice.key or (not self._held and free)
         if not (fits and self._has_seat(request, choice)):
             self._held += 1
             self._counters.head[HELD] = self._held
@@ -66,7 +61,7 @@ class Gate:
         if scheduler.current_step != self._step:
             self._step = scheduler.current_step
             self._running, self._selectors = set(), set()
-            self._seen, self._held, self._barred = 0, 0, False
+            self._seen, self._held = 0, 0
             self._counters.head[HELD] = 0
         for one in scheduler.running[self._seen :]:
             choice = choice_of(one, self._default)

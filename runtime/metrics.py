@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from interv.codegen.bundle import INLINE
+from interv.codegen.bundle import INLINE, Bundle
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import HELD, RECORDS, ROWS, USED, Counters
 from interv.runtime.kv.metrics import kv_metrics
@@ -22,8 +22,7 @@ class Collector:
     """A Prometheus collector of one engine's counters; data-parallel ranks add up."""
 
     def __init__(self, carried: InterventionConfig) -> None:
-        self._carried, self._bundle = carried, carried.bundle
-        self._path, self._slots = carried.counters, carried.slots
+        self._bundle, self._path, self._slots = carried.bundle, carried.counters, carried.slots
 
     def describe(self) -> list[Any]:
         """Name no metric beforehand: there are none until the engine runs."""
@@ -33,7 +32,7 @@ class Collector:
         """Yield every metric with its present value."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        counters = list(opened(self._carried))
+        counters = list(_open(self._path, self._bundle))
         rows = CounterMetricFamily(
             "interv_edited_rows",
             "Rows of the residual stream that a program has edited, by site.",
@@ -78,10 +77,9 @@ def _captured(counters: list[Counters]) -> Iterator[Any]:
     )
 
 
-def opened(carried: InterventionConfig) -> Iterator[Counters]:
-    """Open the counters of an engine's data-parallel ranks, without the seats of its requests."""
-    for found in sorted(glob.glob(f"{glob.escape(carried.counters)}.[0-9]*")):
-        yield Counters(Path(found), carried.bundle, seats=0)
+def _open(path: str, bundle: Bundle) -> Iterator[Counters]:
+    for found in sorted(glob.glob(f"{glob.escape(path)}.[0-9]*")):
+        yield Counters(Path(found), bundle)
 
 
 def expose(carried: InterventionConfig) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from interv.errors import IntervError
-from interv.runtime import compat, listing, routes
+from interv.runtime import compat, routes
 from interv.runtime.answers import Answers
 from interv.runtime.config import KEY, InterventionConfig
 from interv.runtime.exchange import EXCHANGE
@@ -43,7 +43,7 @@ RENDERS = (
 
 def build_app(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Add interv's routes to a server, and what it does on vLLM's own; wraps `build_app`."""
-    app = listing.add_route(routes.build_app(original, *args, **kwargs))
+    app = routes.build_app(original, *args, **kwargs)
     said = args[0] if args else kwargs["args"]
     if getattr(said, "intervention", None) or KEY in (said.additional_config or {}):
         # vLLM has put its own middleware together already, where it stands by SageMaker's rules.

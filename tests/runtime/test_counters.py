@@ -18,9 +18,10 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 from interv.codegen.bundle import Bundle
 from interv.runtime import metrics
-from interv.runtime.config import SEATS, InterventionConfig, counters_path
+from interv.runtime.config import InterventionConfig, counters_path
 from interv.runtime.counters import (
     HELD,
+    SEATS,
     USED,
     Counters,
     DeviceCounts,

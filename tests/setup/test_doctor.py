@@ -8,8 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from interv.cli import build
-from interv.commands.doctor import diagnose, version_of, vllm_command
-from interv.commands.findings import Finding
+from interv.commands.doctor import Finding, diagnose, version_of, vllm_command
 
 SHIM = "pip install --no-deps ./scripts/vllm-cpu-shim"
 
