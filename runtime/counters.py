@@ -19,7 +19,8 @@ import torch
 from interv.codegen.bundle import Bundle
 from interv.codegen.tables import SiteCounts
 
-SEATS = 64
+# Seats of an engine that runs no more requests at once, and what more of them may take.
+SEATS, MOST_SEAT_BYTES = 64, 64 << 20
 # Counts that are no rows: slots in use, and requests that wait for one.
 USED, HELD = 0, 1
 # Records of captured rows by what became of them, and the rows that reached their sink.
@@ -31,22 +32,28 @@ _HEAD = 8
 class Counters:
     """The counts of one engine; every process that opens the file sees the same numbers."""
 
-    def __init__(self, path: Path | None, bundle: Bundle) -> None:
+    def __init__(self, path: Path | None, bundle: Bundle, seats: int = SEATS) -> None:
         sites, programs = len(bundle.sites), len(bundle.counted)
-        size = _HEAD + (1 + SEATS) * sites * programs
+        size = _HEAD + (1 + seats) * sites * programs
         if path is None:
             self._all = torch.zeros(size, dtype=torch.int64)
         else:
             _grow(path, 8 * size)
             self._all = torch.from_file(str(path), shared=True, size=size, dtype=torch.int64)
         self.head = self._all[:_HEAD]
-        rest = self._all[_HEAD:].view(1 + SEATS, sites, programs)
+        rest = self._all[_HEAD:].view(1 + seats, sites, programs)
         self.total, self.seats = rest[0], rest[1:]  # [N, P], [R, N, P]
 
     def rows(self, seat: int | None = None) -> npt.NDArray[np.int64]:
         """Return the rows edited so far `[N, P]`, of all requests or of the one in a seat."""
         found: npt.NDArray[np.int64] = (self.total if seat is None else self.seats[seat]).numpy()
         return found.copy()
+
+
+def seats_for(bundle: Bundle, requests: int) -> int:
+    """Return R: a seat for each of the `requests` that may run at once, within MOST_SEAT_BYTES."""
+    each = 8 * max(1, len(bundle.sites) * len(bundle.counted))
+    return max(SEATS, min(requests, MOST_SEAT_BYTES // each))
 
 
 def _grow(path: Path, size: int) -> None:
@@ -103,4 +110,4 @@ def report(rows: npt.NDArray[np.int64], bundle: Bundle) -> dict[str, dict[str, i
 def counters_of(carried: Any, config: Any) -> Counters:
     """Open the counters of one engine of a configuration: each data-parallel rank has its own."""
     rank = config.parallel_config.data_parallel_rank
-    return Counters(Path(f"{carried.counters}.{rank}"), carried.bundle)
+    return Counters(Path(f"{carried.counters}.{rank}"), carried.bundle, carried.seats)
