@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from interv.errors import IntervError, raise_all
 from interv.runtime import compat
-from interv.runtime.counters import SEATS, seats_for
 from interv.runtime.kv.refuse import refuse_config
+from interv.runtime.seats import SEATS, seats_for
 
 if TYPE_CHECKING:
     from interv.codegen.bundle import Bundle

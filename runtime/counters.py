@@ -18,9 +18,8 @@ import torch
 
 from interv.codegen.bundle import Bundle
 from interv.codegen.tables import SiteCounts
+from interv.runtime.seats import SEATS
 
-# Seats of an engine that runs no more requests at once, and what more of them may take.
-SEATS, MOST_SEAT_BYTES = 64, 64 << 20
 # Counts that are no rows: slots in use, and requests that wait for one.
 USED, HELD = 0, 1
 # Records of captured rows by what became of them, and the rows that reached their sink.
@@ -48,12 +47,6 @@ class Counters:
         """Return the rows edited so far `[N, P]`, of all requests or of the one in a seat."""
         found: npt.NDArray[np.int64] = (self.total if seat is None else self.seats[seat]).numpy()
         return found.copy()
-
-
-def seats_for(bundle: Bundle, requests: int) -> int:
-    """Return R: a seat for each of the `requests` that may run at once, within MOST_SEAT_BYTES."""
-    each = 8 * max(1, len(bundle.sites) * len(bundle.counted))
-    return max(SEATS, min(requests, MOST_SEAT_BYTES // each))
 
 
 def _grow(path: Path, size: int) -> None:

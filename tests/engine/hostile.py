@@ -43,7 +43,7 @@ RIGHT = (None, "off", "joy", "formal*0.5", "gloom", "dry", "joy*0.5 + formal", "
 TOKENS = 6
 DEEP = "interv 1 program p { steer v at post_block[12] when "
 HOSTILE = (
-    DEEP + "(" * 5000 + "generated" + ")" * 5000 + " }",
+    DEEP + "not (" * 5000 + "generated" + ")" * 5000 + " }",
     DEEP + "not " * 5000 + "generated }",
     DEEP + f"prompt[{'9' * 5000}] }}",
     DEEP + "token(99999999999999999999) }",

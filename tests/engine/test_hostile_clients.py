@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ MOST_RSS_MIB = 64
 # Sockets that the kernel has not closed yet, and pools of threads that fill up by use.
 MOST_FILES, MOST_THREADS = 8, 8
 SETTLE_S = 60
+# Folders of ours, installed or as they are in the repository.
+OURS = ("interv", "runtime", "sinks", "codegen", "passes")
 
 
 @pytest.fixture(scope="module")
@@ -168,5 +171,8 @@ def test_interrupted_it_ends_and_leaves_nothing(server: Operated) -> None:
     psutil.wait_procs(processes, timeout=30)
     assert [one for one in processes if one.is_running()] == []
     after = server.log.read_text(errors="replace")[said:]
-    assert "Traceback" not in after, after
-    assert code in (0, 130, -signal.SIGINT)
+    # vLLM itself may tell, in a traceback of its own, that its engine has ended before it.
+    frames = [Path(one) for one in re.findall(r'File "([^"]+)"', after)]
+    assert [one for one in frames if one.parent.name in OURS or "interv" in one.parts] == []
+    assert "error[E" not in after
+    assert code == 0

@@ -20,7 +20,6 @@ from interv.runtime import metrics
 from interv.runtime.config import InterventionConfig, counters_path
 from interv.runtime.counters import (
     HELD,
-    SEATS,
     USED,
     Counters,
     DeviceCounts,
@@ -28,6 +27,7 @@ from interv.runtime.counters import (
     report,
 )
 from interv.runtime.metrics import Collector, add_to_joint, expose
+from interv.runtime.seats import SEATS
 from tests.runtime.small import SITES, bundle
 
 ROOT = Path(__file__).parents[2]
