@@ -47,8 +47,10 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     runner, config = worker.model_runner, worker.vllm_config
     # Every rank of a tensor-parallel group edits the same rows: one of them counts for all.
     first = compat.is_first_of_tensor_parallel()
-    own = Counters(None, carried.bundle, carried.seats)
-    counters = counters_of(carried, config) if first else own
+    if first:
+        counters = counters_of(carried, config)
+    else:
+        counters = Counters(None, carried.bundle, carried.seats)
     # Every worker is asked; one that captures nothing has nothing to do.
     worker.interv_ended = worker.interv_mark = _nothing
     shape = (runner.device, config.model_config.dtype, _max_tokens(config))
