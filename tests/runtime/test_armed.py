@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from interv import __version__
 from interv.codegen.bundle import Bundle
 from interv.kv.settings import KvSettings
 from interv.passes.constants import Map
 from interv.runtime.armed import DeviceBytes, armed_lines, device_bytes
+from interv.runtime.armed_route import described
 from interv.runtime.capture import Captures, groups_of
 from interv.runtime.config import InterventionConfig
-from interv.runtime.counters import Counters
+from interv.runtime.counters import HELD, USED, Counters
 from interv.runtime.engine import Engine
 from tests.passes.small import H, L
 from tests.runtime.documents import carried
@@ -122,3 +124,37 @@ def test_a_document_of_many_programs_or_none(folder: Path) -> None:
         "interv: armed by a.interv, b.interv: 0 programs, default none, inline programs refused",
         "interv: no site, no sink, KV policy r1kv (budget 512, buffer 128, for all requests)",
     )
+
+
+def test_what_is_told_over_http(folder: Path, tmp_path: Path) -> None:
+    one = replace(made(folder), counters=str(tmp_path / "counts"))
+    # Two data-parallel copies.
+    for rank in range(2):
+        head = Counters(Path(f"{one.counters}.{rank}"), one.bundle, SEATS).head
+        head[USED], head[HELD] = 3, rank
+    edits = {"calm": ["post_attn[1]", "post_block[0..2]"], "gated": ["post_block[1, 3]"]}
+    captures = {"probe": ["pre_attn[2]", "post_block[1, 3]"]}
+    assert described(one) == {
+        "interv": __version__,
+        "armed": True,
+        "documents": ["a.interv"],
+        "programs": [
+            {"name": name, "edits": edits.get(name, []), "captures": captures.get(name, [])}
+            for name in ("calm", "gated", "probe")
+        ],
+        "default": "calm",
+        "inline": True,
+        "sites": ["pre_attn[2]", "post_attn[1]", "post_block[0..3]"],
+        "sinks": [{"name": "rows", "kind": "memory"}, {"name": "acts", "kind": "filesystem"}],
+        "kv": None,
+        "slots": {"total": 14, "used": 6},
+        "reports": 180,
+        "held": 1,
+    }
+    kv = KvSettings(budget=24, own=(("kernel", 7),))
+    told = described(replace(one, bundle=replace(one.bundle, kv=kv)))["kv"]
+    assert (told["policy"], told["budget"], told["own"]) == ("r1kv", 24, {"kernel": 7})
+
+
+def test_a_server_without_a_document() -> None:
+    assert described({}) == {"interv": __version__, "armed": False}
