@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -108,12 +108,12 @@ def texts(reply: httpx.Response) -> list[str]:
     return [one["text"] for one in reply.json()["choices"]]
 
 
-def alone(server: Operated) -> dict[Asked, str]:
+def alone(server: Operated, prompts: Sequence[str] = PROMPTS) -> dict[Asked, str]:
     """Return the right answers: each request on its own."""
     with server.client() as client:
         return {
             (prompt, program): texts(complete(client, prompt, program))[0]
-            for prompt in PROMPTS
+            for prompt in prompts
             for program in RIGHT
         }
 
