@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from interv.runtime import compat
+from interv.runtime.armed import log_armed
 from interv.runtime.blank import hook_blank
 from interv.runtime.capture import Captures, groups_of
 from interv.runtime.choice import Choice, choice_in
@@ -39,18 +40,24 @@ def after_init_device(original: Any, self: Any) -> None:
         from interv.runtime.kv.worker import attach_kv
 
         attach_kv(self.worker, carried.bundle.kv)
+    device = self.worker.model_runner.device
+    log_armed(carried, self.vllm_config, device, _max_tokens(self.vllm_config))
 
 
 def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     """Make the engine of a worker and hook it into the worker's runner."""
     runner, config = worker.model_runner, worker.vllm_config
     # Every rank of a tensor-parallel group edits the same rows: one of them counts for all.
-    counters = counters_of(carried, config) if compat.is_first_of_tensor_parallel() else None
+    first = compat.is_first_of_tensor_parallel()
+    if first:
+        counters = counters_of(carried, config)
+    else:
+        counters = Counters(None, carried.bundle, carried.seats)
     # Every worker is asked; one that captures nothing has nothing to do.
     worker.interv_ended = worker.interv_mark = _nothing
     worker.interv_held = _none
     shape = (runner.device, config.model_config.dtype, _max_tokens(config))
-    captures = _captures(worker, carried, counters, *shape) if counters else None
+    captures = _captures(worker, carried, counters, *shape) if first else None
     layers = compat.owned_layers(config, carried.bundle.num_layers)
     engine = Engine(carried.bundle, *shape, carried.slots, counters, captures, layers)
     runner.interv = engine

@@ -270,6 +270,13 @@ def is_first_of_tensor_parallel() -> bool:
     return bool(get_tp_group().rank_in_group == 0)
 
 
+def is_first_worker(config: VllmConfig) -> bool:
+    """Say whether this worker speaks for its engine, and for all data-parallel copies of it."""
+    parallel = config.parallel_config
+    copy = getattr(parallel, "data_parallel_index", parallel.data_parallel_rank)
+    return copy == 0 and pipeline_stage() == 0 and is_first_of_tensor_parallel()
+
+
 def encoder(config: VllmConfig) -> Callable[[str], Sequence[int]] | None:
     """Return the tokenizer as text to ids without special tokens, where there is one."""
     if config.model_config.skip_tokenizer_init:

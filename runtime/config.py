@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from interv.errors import IntervError, raise_all
 from interv.runtime import compat
 from interv.runtime.kv.refuse import refuse_config
+from interv.runtime.seats import SEATS, seats_for
 
 if TYPE_CHECKING:
     from interv.codegen.bundle import Bundle
@@ -44,6 +45,8 @@ class InterventionConfig:
     vectors: Mapping[str, Vector] = field(default_factory=dict)
     absorb_norm: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    seats: int = SEATS  # how many requests can have reports of their own at once
+    documents: tuple[str, ...] = ()  # the names of their files, without folders
 
     @property
     def engine(self) -> str:
@@ -148,6 +151,8 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
         _by_name(compiled) if bundle.inline else {},
         bool(options.get("absorb_norm", False)),
         dict(config.additional_config),
+        seats_for(bundle, int(config.scheduler_config.max_num_seqs)),
+        tuple(Path(file).name for file in options.get("files", ())),
     )
     config.additional_config = carried
     if bundle.spliced and not compat.is_compiled(config):

@@ -2,8 +2,10 @@
 
 At most `slots` different configurations run at once. A request that needs another one is held in
 the waiting queue, and no request with a configuration passes it there, so that it is next when a
-slot falls free; requests without an edit need no slot and may pass. Nothing is counted up or
-down: what is in use follows from the requests that run, so a cancelled one cannot keep a slot.
+slot falls free; requests without an edit need no slot and may pass. One that finds no seat to
+count its rows in, of which there is one for each request that may run, holds no other. Nothing is
+counted up or down: what is in use follows from the requests that run, so a cancelled one cannot
+keep a slot.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from interv.runtime import compat
 from interv.runtime.capture import Ended
 from interv.runtime.choice import RESOLVED, Choice, choice_of
 from interv.runtime.config import InterventionConfig
-from interv.runtime.counters import HELD, SEATS, Counters, counters_of, report
+from interv.runtime.counters import HELD, Counters, counters_of, report
 from interv.runtime.failure import SAID, WHY
 
 
@@ -35,8 +37,9 @@ class Gate:
         self._fixed = {one.model_dump_json() for one in carried.bundle.selectors}
         self._bits = spare_bits(carried.bundle)
         self._seen = 0  # how many of the scheduler's running requests are in `_running`
-        self._held = 0
-        self._free_seats = list(range(SEATS))
+        self._held = 0  # requests that wait for a slot or for bits
+        self._unseated = 0  # requests that wait for nothing but a seat
+        self._free_seats = list(range(len(counters.seats)))
         self._seats: dict[str, int] = {}  # by request id
         self._tickets = itertools.count(1)
         self._ended: list[Ended] = []  # captured requests that the workers do not know of yet
@@ -50,18 +53,19 @@ class Gate:
         free = choice.key in self._running or len(self._running) < self._slots
         free = free and len(self._selectors | self._own(choice)) <= self._bits
         fits = not choice.key or (not self._held and free)
-        if not (fits and self._has_seat(request, choice)):
-            self._held += 1
-            self._counters.head[HELD] = self._held
-            return False
-        return True
+        if fits and self._has_seat(request, choice):
+            return True
+        self._held += not fits
+        self._unseated += fits
+        self._counters.head[HELD] = self._held + self._unseated
+        return False
 
     def _look(self, scheduler: Any) -> None:
         """Bring the set of running configurations up to date; within a step it only grows."""
         if scheduler.current_step != self._step:
             self._step = scheduler.current_step
             self._running, self._selectors = set(), set()
-            self._seen, self._held = 0, 0
+            self._seen, self._held, self._unseated = 0, 0, 0
             self._counters.head[HELD] = 0
         for one in scheduler.running[self._seen :]:
             choice = choice_of(one, self._default)

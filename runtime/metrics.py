@@ -32,7 +32,7 @@ class Collector:
         """Yield every metric with its present value."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        counters = list(_open(self._path, self._bundle))
+        counters = list(opened(self._path, self._bundle))
         rows = CounterMetricFamily(
             "interv_edited_rows",
             "Rows of the residual stream that a program has edited, by site.",
@@ -77,9 +77,10 @@ def _captured(counters: list[Counters]) -> Iterator[Any]:
     )
 
 
-def _open(path: str, bundle: Bundle) -> Iterator[Counters]:
+def opened(path: str, bundle: Bundle) -> Iterator[Counters]:
+    """Open the counters of each data-parallel rank, without the seats of single requests."""
     for found in sorted(glob.glob(f"{glob.escape(path)}.[0-9]*")):
-        yield Counters(Path(found), bundle)
+        yield Counters(Path(found), bundle, seats=0)
 
 
 def expose(carried: InterventionConfig) -> None:

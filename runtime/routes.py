@@ -18,6 +18,7 @@ from typing import Any
 
 from interv.captured_rows import mark_with
 from interv.errors import IntervError
+from interv.runtime.armed_route import armed_router
 from interv.runtime.config import InterventionConfig
 from interv.runtime.waiters import Gone, TooMany, Waiters
 from interv.sinks.results import Result, Results, check_handle, engine_folder, not_there
@@ -34,6 +35,7 @@ def build_app(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Add the routes to a server's application; wraps `build_app` of vLLM's server."""
     app = original(*args, **kwargs)
     app.include_router(_router(Waiters()))
+    app.include_router(armed_router())
     return app
 
 

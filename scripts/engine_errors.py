@@ -251,6 +251,10 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
         "attention that a KV policy cannot be attached to",
         "layer 'layers.0.attn' attends by FLASHINFER, which a KV policy cannot be attached to",
     ),
+    "E574": (
+        "what `interv doctor --server` is given is no server's address",
+        "'localhost:8000' is not the address of a server",
+    ),
     "E575": (
         "the order of keys and values in the cache cannot be read",
         "keys and values lie in the cache in an order that interv cannot read",

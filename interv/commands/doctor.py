@@ -32,16 +32,28 @@ class Finding:
     help: str = ""
 
 
-def doctor() -> None:
+def doctor(
+    server: str = typer.Option("", metavar="URL", help="Ask this running server instead."),
+    key: str = typer.Option(
+        "", envvar="VLLM_API_KEY", show_envvar=True, help="The server's API key."
+    ),
+) -> None:
     """Check Python, torch, vLLM, compiler, plugin and cache; exit 1 where interv cannot run.
 
-    Example: interv doctor
+    With --server it asks a running `vllm serve` what is armed there and what does not work.
+
+    Example: interv doctor --server http://localhost:8000
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    findings = diagnose()
+    if server:
+        from interv.commands.server import diagnose_server
+
+        findings = diagnose_server(server, key or None)
+    else:
+        findings = diagnose()
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("", "part", "found", "what to do"):
         table.add_column(heading, overflow="fold")
@@ -49,7 +61,8 @@ def doctor() -> None:
         table.add_row(Text(*MARKS[row.state]), row.what, row.found, row.help)
     terminal().print(table)
     failed = [row.what for row in findings if row.state == "fail"]
-    typer.echo(f"not working: {', '.join(failed)}" if failed else "everything needed is here")
+    fine = "everything works there" if server else "everything needed is here"
+    typer.echo(f"not working: {', '.join(failed)}" if failed else fine)
     raise typer.Exit(1 if failed else 0)
 
 

@@ -21,7 +21,6 @@ from interv.runtime import metrics
 from interv.runtime.config import InterventionConfig, counters_path
 from interv.runtime.counters import (
     HELD,
-    SEATS,
     USED,
     Counters,
     DeviceCounts,
@@ -29,6 +28,7 @@ from interv.runtime.counters import (
     report,
 )
 from interv.runtime.metrics import Collector, add_to_joint, expose
+from interv.runtime.seats import SEATS
 from interv.sinks.owner import sweep
 from tests.runtime.small import SITES, bundle
 

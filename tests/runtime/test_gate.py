@@ -18,9 +18,10 @@ from interv.codegen.bundle import Column
 from interv.inline import Inline, spare_bits
 from interv.runtime.choice import RESOLVED, Choice, choice_in
 from interv.runtime.config import InterventionConfig
-from interv.runtime.counters import HELD, SEATS, Counters
+from interv.runtime.counters import HELD, Counters
 from interv.runtime.engine import Engine
 from interv.runtime.gate import Gate, free_request, handle_waiting
+from interv.runtime.seats import SEATS
 from interv.spec import Everything, Selector, Token
 from tests.runtime.small import bundle, step
 
@@ -322,30 +323,6 @@ def test_a_preempted_request_keeps_its_seat_and_its_place() -> None:
     assert names(list(one.waiting)) == ["2", "next"]
     assert names(one.schedule()) == ["2"]
     assert one.running[-1].choice.seat == seat
-
-
-def test_a_request_that_wants_a_report_waits_for_a_seat() -> None:
-    one = scheduler(room=SEATS + 4)
-    for i in range(SEATS + 1):
-        one.waiting.append(request(i, NAMED[1], report=True))
-    one.waiting += [request("silent", NAMED[1]), request("off", NAMED[0], report=True)]
-    assert names(one.schedule()) == [*map(str, range(SEATS)), "off"]
-    ticket = one.running[5].choice.ticket
-    one.leave(one.running[5])
-    assert names(one.schedule()) == [str(SEATS), "silent"]
-    last = one.running[-2].choice
-    # It sits where the other sat, and its rows are told apart by their ticket.
-    assert last.seat == SEATS - 1 - 5
-    assert last.ticket == SEATS + 1 > ticket
-
-
-def test_samples_that_share_parameters_have_seats_of_their_own() -> None:
-    one = scheduler()
-    shared = SamplingParams(extra_args={RESOLVED: {**NAMED[1].plain(), "report": True}})
-    one.waiting += [Request(str(i), shared, 1) for i in range(3)]
-    assert len(one.schedule()) == 3
-    assert len({each.choice.seat for each in one.running}) == 3
-    assert shared.extra_args == {RESOLVED: {**NAMED[1].plain(), "report": True}}
 
 
 def test_a_finished_request_tells_of_its_rows() -> None:
