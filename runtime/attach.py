@@ -20,6 +20,7 @@ from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import Counters, counters_of
 from interv.runtime.deliver import Deliveries
 from interv.runtime.engine import Engine, Step
+from interv.runtime.lora import attach_lora
 from interv.runtime.op import running
 from interv.runtime.wrap import wrap
 from interv.sinks.results import engine_folder
@@ -55,6 +56,7 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     else:
         _hook_v1(runner, engine)
     _hook_warm_up(worker, engine)
+    attach_lora(runner, engine)
     return engine
 
 

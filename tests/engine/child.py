@@ -102,6 +102,7 @@ class Child:
         self._watch = Watch(self._core().scheduler)
         self._count = 0
         self._last: list[Any] = []
+        self._adapters: dict[str, int] = {}
 
     def generate(self, prompts: list[list[int]], tokens: int, program: str | None) -> list[Answer]:
         """Return greedy completions of `LLM.generate` with logprobs of prompt and answer."""
@@ -247,8 +248,19 @@ class Child:
         name = str(self._count)
         prompt = {"prompt_token_ids": ask.prompt}
         salted = {} if ask.salt is None else {"cache_salt": ask.salt}
-        self.llm.llm_engine.add_request(name, prompt | salted, params)
+        lora = None if ask.lora is None else self._adapter(ask.lora)
+        self.llm.llm_engine.add_request(name, prompt | salted, params, lora_request=lora)
         return name
+
+    def _adapter(self, folder: str) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        number = self._adapters.setdefault(folder, len(self._adapters) + 1)
+        return LoRARequest(folder, number, folder)
+
+    def rpc(self, name: str, kwargs: dict[str, Any] | None = None) -> Any:
+        """Call a method of every worker."""
+        return self.llm.collective_rpc(name, kwargs=kwargs)
 
     def _core(self) -> Any:
         return self.llm.llm_engine.engine_core.engine_core
