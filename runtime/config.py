@@ -178,7 +178,9 @@ def _refuse(config: compat.VllmConfig, bundle: Bundle) -> None:
     parallel, compilation = config.parallel_config, config.compilation_config
     refused = {
         "sequence parallelism": getattr(compilation.pass_config, "enable_sp", False),
-        "dual-batch overlap": getattr(parallel, "enable_dbo", False),
+        "dual-batch overlap": getattr(parallel, "use_ubatching", parallel.enable_dbo),
+        # A rank of it has some of a request's tokens only, and not in the order of their positions.
+        "prefill context parallelism": getattr(parallel, "prefill_context_parallel_size", 1) > 1,
         "encoder-decoder models": config.model_config.is_encoder_decoder,
         # A block that another engine has computed has no rows here.
         "captures beside a KV connector": bool(bundle.captures and config.kv_transfer_config),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from interv.runtime import compat
 from interv.runtime.engine import Engine
 from interv.runtime.op import running_engine
 from interv.runtime.wrap import wrap
+
+_Numbers: TypeAlias = tuple[float, list[int], int, bool]  # scale, slices, offset, add
 
 # Kept for as long as the process lives: the op goes away with its library.
 _LIBRARY = torch.library.Library("interv", "FRAGMENT")
@@ -42,76 +44,75 @@ def attach_lora(runner: compat.Runner, engine: Engine) -> None:
 
 
 @cache
-def _opaque() -> type:
+def _opaque() -> Any:
     """Return vLLM's class whose methods are one op each in a trace, and elsewhere what they are."""
+    methods = {
+        "add_lora_linear": _linear,
+        "add_shrink": _shrink,
+        "add_expand": _expand,
+        "add_lora_embedding": _embedding,
+    }
+    return type("OpaqueWrapper", (compat.plain_adapter_wrapper(),), methods)
 
-    class Opaque(compat.plain_adapter_wrapper()):  # type: ignore[misc]
-        interv_place: int
 
-        def add_lora_linear(
-            self,
-            y: Tensor,
-            x: Tensor,
-            lora_a_stacked: Sequence[Tensor],
-            lora_b_stacked: Sequence[Tensor],
-            scale: float,
-            output_slices: Sequence[int],
-            **kwargs: Any,
-        ) -> None:
-            if torch.compiler.is_compiling():
-                weights = list(lora_a_stacked), list(lora_b_stacked)
-                numbers = scale, list(output_slices), 0, True
-                LORA(y, x, *weights, *numbers, "linear", self.interv_place)
-                return
-            weights = lora_a_stacked, lora_b_stacked
-            super().add_lora_linear(y, x, *weights, scale, output_slices, **kwargs)
+def _linear(
+    self: Any,
+    y: Tensor,
+    x: Tensor,
+    lora_a_stacked: Sequence[Tensor],
+    lora_b_stacked: Sequence[Tensor],
+    scale: float,
+    output_slices: Sequence[int],
+    **kwargs: Any,
+) -> None:
+    weights = lora_a_stacked, lora_b_stacked
+    if torch.compiler.is_compiling():
+        numbers: _Numbers = scale, list(output_slices), 0, True
+        LORA(y, x, list(weights[0]), list(weights[1]), *numbers, "linear", self.interv_place)
+        return
+    compat.plain_adapter_wrapper().add_lora_linear(
+        self, y, x, *weights, scale, output_slices, **kwargs
+    )
 
-        def add_shrink(
-            self,
-            y: Any,
-            x: Tensor,
-            lora_a_stacked: Sequence[Tensor],
-            scale: float,
-            **kwargs: Any,
-        ) -> None:
-            if torch.compiler.is_compiling():
-                numbers = scale, [], 0, True
-                LORA(y, x, list(lora_a_stacked), [], *numbers, "shrink", self.interv_place)
-                return
-            super().add_shrink(y, x, lora_a_stacked, scale, **kwargs)
 
-        def add_expand(
-            self,
-            y: Tensor,
-            x: Any,
-            lora_b_stacked: Sequence[Tensor],
-            output_slices: Sequence[int],
-            offset_start: int = 0,
-            add_inputs: bool = True,
-            **kwargs: Any,
-        ) -> None:
-            if torch.compiler.is_compiling():
-                numbers = 1.0, list(output_slices), offset_start, add_inputs
-                LORA(y, x, [], list(lora_b_stacked), *numbers, "expand", self.interv_place)
-                return
-            rest = output_slices, offset_start, add_inputs
-            super().add_expand(y, x, lora_b_stacked, *rest, **kwargs)
+def _shrink(
+    self: Any, y: Any, x: Tensor, lora_a_stacked: Sequence[Tensor], scale: float, **kwargs: Any
+) -> None:
+    if torch.compiler.is_compiling():
+        numbers: _Numbers = scale, [], 0, True
+        LORA(y, x, list(lora_a_stacked), [], *numbers, "shrink", self.interv_place)
+        return
+    compat.plain_adapter_wrapper().add_shrink(self, y, x, lora_a_stacked, scale, **kwargs)
 
-        def add_lora_embedding(
-            self,
-            y: Tensor,
-            x: Tensor,
-            lora_b_stacked: Tensor,
-            add_inputs: bool = True,
-            **kwargs: Any,
-        ) -> None:
-            if torch.compiler.is_compiling():
-                numbers = 1.0, [], 0, add_inputs
-                LORA(y, x, [], [lora_b_stacked], *numbers, "embedding", self.interv_place)
-                return
-            super().add_lora_embedding(y, x, lora_b_stacked, add_inputs, **kwargs)
 
-    return Opaque
+def _expand(
+    self: Any,
+    y: Tensor,
+    x: Any,
+    lora_b_stacked: Sequence[Tensor],
+    output_slices: Sequence[int],
+    offset_start: int = 0,
+    add_inputs: bool = True,
+    **kwargs: Any,
+) -> None:
+    if torch.compiler.is_compiling():
+        numbers: _Numbers = 1.0, list(output_slices), offset_start, add_inputs
+        LORA(y, x, [], list(lora_b_stacked), *numbers, "expand", self.interv_place)
+        return
+    rest = output_slices, offset_start, add_inputs
+    compat.plain_adapter_wrapper().add_expand(self, y, x, lora_b_stacked, *rest, **kwargs)
+
+
+def _embedding(
+    self: Any, y: Tensor, x: Tensor, lora_b_stacked: Tensor, add_inputs: bool = True, **kwargs: Any
+) -> None:
+    if torch.compiler.is_compiling():
+        numbers: _Numbers = 1.0, [], 0, add_inputs
+        LORA(y, x, [], [lora_b_stacked], *numbers, "embedding", self.interv_place)
+        return
+    compat.plain_adapter_wrapper().add_lora_embedding(
+        self, y, x, lora_b_stacked, add_inputs, **kwargs
+    )
 
 
 def _lora(

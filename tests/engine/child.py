@@ -194,13 +194,14 @@ class Child:
         """Let no forward pass take more than so many tokens of one prompt; 0 for no limit."""
         self._core().scheduler.scheduler_config.long_prefill_token_threshold = tokens
 
-    def refusal(self, program: object) -> tuple[str, str]:
+    def refusal(self, program: object, embeds: Any = None) -> tuple[str, str]:
         """Return the class and the text of the error that a request for `program` raises."""
         from vllm import SamplingParams
 
         params = SamplingParams(extra_args={"intervention": program})
+        prompt = {"prompt_token_ids": [1, 2]} if embeds is None else {"prompt_embeds": embeds}
         try:
-            self.llm.generate([{"prompt_token_ids": [1, 2]}], params, use_tqdm=False)
+            self.llm.generate([prompt], params, use_tqdm=False)
         except Exception as error:
             return type(error).__name__, str(error)
         raise AssertionError(f"{program!r} was accepted")
@@ -246,7 +247,9 @@ class Child:
         )
         self._count += 1
         name = str(self._count)
-        prompt = {"prompt_token_ids": ask.prompt}
+        prompt: dict[str, Any] = {"prompt_token_ids": ask.prompt}
+        if ask.embeds is not None:
+            prompt = {"prompt_embeds": ask.embeds}
         salted = {} if ask.salt is None else {"cache_salt": ask.salt}
         lora = None if ask.lora is None else self._adapter(ask.lora)
         self.llm.llm_engine.add_request(name, prompt | salted, params, lora_request=lora)
@@ -299,7 +302,7 @@ def _answer(output: Any, sample: Any, told: Any = None) -> Answer:
     chosen = [step[token].logprob for token, step in zip(ids, sample.logprobs, strict=True)]
     # Nothing is known of the first token; of none where a request does not ask for it.
     known = output.prompt_logprobs or []
-    given = zip(output.prompt_token_ids[1:], known[1:], strict=bool(known))
+    given = zip((output.prompt_token_ids or [])[1:], known[1:], strict=bool(known))
     prompt = [step[token].logprob for token, step in given]
     ranked = [
         sorted((one.logprob for one in step.values()), reverse=True) for step in sample.logprobs

@@ -107,6 +107,12 @@ class Expected:
         """Return what the model under the request's programs says along an answer's `ids`."""
         return self.oracle.follow(ask.prompt, ids, self._edits(ask, ids))
 
+    def given(self, ask: Ask, ids: list[int]) -> Answer:
+        """Return what the same model says of an answer's tokens, whatever chose them."""
+        whole, start = ask.prompt + ids, len(ask.prompt) - 1
+        scores = self.oracle.follow(whole, [0], self._edits(ask, ids)).prompt_logprobs
+        return Answer(ids, scores[start:], scores[:start])
+
     def rows(self, ask: Ask, ids: list[int]) -> dict[str, dict[str, int]]:
         """Return how many rows of the request each program has to edit, by site.
 
