@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # The key of `additional_config` under which files and options travel until they are compiled.
 KEY = "interv"
 DEFAULT_SLOTS = 256
+# Raised where the same structure gives another graph, so that saved ones are not met again.
+GRAPHS = 2
 _OPTIONS = ("files", "slots", "inline", "absorb_norm", "counters")
 
 
@@ -52,7 +54,7 @@ class InterventionConfig:
 
     def compute_hash(self) -> str:
         """Return the key of compiled graphs: their structure, and nothing that lives in buffers."""
-        parts = [self.bundle.structure, self.absorb_norm, dict(self.extra)]
+        parts = [GRAPHS, self.bundle.structure, self.absorb_norm, dict(self.extra)]
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
