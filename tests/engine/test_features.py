@@ -16,6 +16,7 @@ from tests.engine.host import EngineHost
 from tests.engine.mixture import Expected, write_document
 from tests.engine.models import HIDDEN_SIZE, tiny_model
 from tests.engine.oracle import Oracle
+from tests.engine.sharing import BLOCK
 from tests.tolerances import ENGINE_LOGPROB
 
 pytestmark = pytest.mark.engine
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.engine
 PROMPTS = ([5, 9, 40, 7, 11], [300, 3, 4, 5, 77, 12, 8], [21] * 9)
 # With LoRA on a CPU, stock vLLM fails where log-probabilities of prompts are asked for.
 UNSCORED = {"prompt_logprobs": None}
-LORA = {"enable_lora": True, "max_lora_rank": 8, "max_loras": 3}
+LORA = {"enable_lora": True, "max_lora_rank": 8, "max_loras": 3, "block_size": BLOCK}
 
 
 @dataclass
