@@ -23,6 +23,7 @@ from interv.runtime.counters import Counters, counters_of
 from interv.runtime.deliver import Deliveries
 from interv.runtime.engine import Engine, Step
 from interv.runtime.finite import Finite
+from interv.runtime.lora import attach_lora
 from interv.runtime.op import running
 from interv.runtime.wrap import wrap
 from interv.sinks.results import engine_folder
@@ -68,6 +69,7 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
         _hook_v1(runner, engine)
     _hook_results(runner, engine)
     _hook_warm_up(worker, engine)
+    attach_lora(runner, engine)
     return engine
 
 

@@ -292,6 +292,18 @@ def encoder(config: VllmConfig) -> Callable[[str], Sequence[int]] | None:
     return encode
 
 
+def plain_adapter_wrapper() -> Any:
+    """Return the class that computes LoRA in plain Python, which a trace must not see into."""
+    from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+
+    return PunicaWrapperCPU
+
+
+def adapter_wrappers(runner: Runner) -> tuple[Any, ...]:
+    """Return what computes LoRA for the parts of a runner's model, in a fixed order."""
+    return tuple(runner.lora_manager._adapter_manager.punica_wrapper_mapping.values())
+
+
 def seed(config: VllmConfig) -> int:
     """Return the seed that the engine was started with, 0 where it was not."""
     return int(config.model_config.seed or 0)

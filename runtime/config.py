@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # The key of `additional_config` under which files and options travel until they are compiled.
 KEY = "interv"
 DEFAULT_SLOTS = 256
+# Raised where the same structure gives another graph, so that saved ones are not met again.
+GRAPHS = 2
 _OPTIONS = ("files", "slots", "inline", "absorb_norm", "counters")
 
 
@@ -55,7 +57,7 @@ class InterventionConfig:
 
     def compute_hash(self) -> str:
         """Return the key of compiled graphs: their structure, and nothing that lives in buffers."""
-        parts = [self.bundle.structure, self.absorb_norm, dict(self.extra)]
+        parts = [GRAPHS, self.bundle.structure, self.absorb_norm, dict(self.extra)]
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -192,11 +194,13 @@ def _refuse(config: compat.VllmConfig, bundle: Bundle) -> None:
     parallel, compilation = config.parallel_config, config.compilation_config
     refused = {
         "sequence parallelism": getattr(compilation.pass_config, "enable_sp", False),
-        "dual-batch overlap": getattr(parallel, "enable_dbo", False),
+        "dual-batch overlap": getattr(parallel, "use_ubatching", parallel.enable_dbo),
         # torch alone traces a graph for each size, or on a CPU none at all.
         "compilation mode 1 (STOCK_TORCH_COMPILE)": compat.has_stock_compiler(config),
         # Its later blocks see other tokens than its first ones.
         "fast prefill of shared caches": config.cache_config.kv_sharing_fast_prefill,
+        # A rank of it has some of a request's tokens only, and not in the order of their positions.
+        "prefill context parallelism": getattr(parallel, "prefill_context_parallel_size", 1) > 1,
         "encoder-decoder models": config.model_config.is_encoder_decoder,
         # A block that another engine has computed has no rows here.
         "captures beside a KV connector": bool(bundle.captures and config.kv_transfer_config),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,7 @@ class Engine:
         layers: range | None = None,
     ) -> None:
         self.captures = captures
+        self.adapters: Sequence[Any] = ()  # vLLM's own arithmetic of LoRA, by place
         self.bundle = bundle
         self.device = device
         self.default = Choice.default_of(bundle)

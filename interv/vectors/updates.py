@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from interv.errors import IntervError, raise_all
+from interv.frozen import FrozenMap
 from interv.spec import SiteName
 from interv.vectors.words import EVERY, at_text
 from interv.wording import layer_text
@@ -148,7 +148,7 @@ def make_adapter(name: str, path: Path, shown: str, found: Found) -> Adapter:
         kind="low_rank" if low_rank else "linear",
         width=_width(first),
         rank=_rank(first) if low_rank else None,
-        parts=MappingProxyType(parts),
+        parts=FrozenMap(parts),
         site=found.site,
         digest=digest,
         notes=found.notes,

@@ -48,6 +48,8 @@ class Ask:
     sampling: dict[str, Any] = field(default_factory=dict)
     kv: str | None = None  # what the request says of its cache; None says nothing
     salt: str | None = None  # requests of another one share no cached prefix
+    lora: str | None = None  # the folder of an adapter
+    embeds: Any = field(default=None, compare=False)  # [T, H], in place of the prompt's ids
 
 
 @dataclass

@@ -102,6 +102,7 @@ class Child:
         self._watch = Watch(self._core().scheduler)
         self._count = 0
         self._last: list[Any] = []
+        self._adapters: dict[str, int] = {}
 
     def generate(self, prompts: list[list[int]], tokens: int, program: str | None) -> list[Answer]:
         """Return greedy completions of `LLM.generate` with logprobs of prompt and answer."""
@@ -197,13 +198,14 @@ class Child:
         """Let no forward pass take more than so many tokens of one prompt; 0 for no limit."""
         self._core().scheduler.scheduler_config.long_prefill_token_threshold = tokens
 
-    def refusal(self, program: object) -> tuple[str, str]:
+    def refusal(self, program: object, embeds: Any = None) -> tuple[str, str]:
         """Return the class and the text of the error that a request for `program` raises."""
         from vllm import SamplingParams
 
         params = SamplingParams(extra_args={"intervention": program})
+        prompt = {"prompt_token_ids": [1, 2]} if embeds is None else {"prompt_embeds": embeds}
         try:
-            self.llm.generate([{"prompt_token_ids": [1, 2]}], params, use_tqdm=False)
+            self.llm.generate([prompt], params, use_tqdm=False)
         except Exception as error:
             return type(error).__name__, str(error)
         raise AssertionError(f"{program!r} was accepted")
@@ -265,10 +267,23 @@ class Child:
         )
         self._count += 1
         name = str(self._count)
-        prompt = {"prompt_token_ids": ask.prompt}
+        prompt: dict[str, Any] = {"prompt_token_ids": ask.prompt}
+        if ask.embeds is not None:
+            prompt = {"prompt_embeds": ask.embeds}
         salted = {} if ask.salt is None else {"cache_salt": ask.salt}
-        self.llm.llm_engine.add_request(name, prompt | salted, params)
+        lora = None if ask.lora is None else self._adapter(ask.lora)
+        self.llm.llm_engine.add_request(name, prompt | salted, params, lora_request=lora)
         return name
+
+    def _adapter(self, folder: str) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        number = self._adapters.setdefault(folder, len(self._adapters) + 1)
+        return LoRARequest(folder, number, folder)
+
+    def rpc(self, name: str, kwargs: dict[str, Any] | None = None) -> Any:
+        """Call a method of every worker."""
+        return self.llm.collective_rpc(name, kwargs=kwargs)
 
     def _core(self) -> Any:
         return self.llm.llm_engine.engine_core.engine_core
@@ -317,7 +332,7 @@ def _answer(output: Any, sample: Any, told: Any = None) -> Answer:
     chosen = [step[token].logprob for token, step in zip(ids, sample.logprobs, strict=True)]
     # Nothing is known of the first token; of none where a request does not ask for it.
     known = output.prompt_logprobs or []
-    given = zip(output.prompt_token_ids[1:], known[1:], strict=len(known) > 1)
+    given = zip((output.prompt_token_ids or [])[1:], known[1:], strict=len(known) > 1)
     prompt = [step[token].logprob for token, step in given]
     ranked = [
         sorted((one.logprob for one in step.values()), reverse=True) for step in sample.logprobs

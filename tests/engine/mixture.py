@@ -99,13 +99,19 @@ class Expected:
     """The oracle for requests of the mixture."""
 
     def __init__(self, model: Path, document: Path) -> None:
-        self._oracle = Oracle(model)
+        self.oracle = Oracle(model)
         self._spec = load_document(document).spec
         self._vectors = {n: load_file(document.parent / f"{n}.safetensors")[n] for n in ("v", "w")}
 
     def follow(self, ask: Ask, ids: list[int]) -> Answer:
         """Return what the model under the request's programs says along an answer's `ids`."""
-        return self._oracle.follow(ask.prompt, ids, self._edits(ask, ids))
+        return self.oracle.follow(ask.prompt, ids, self._edits(ask, ids))
+
+    def given(self, ask: Ask, ids: list[int]) -> Answer:
+        """Return what the same model says of an answer's tokens, whatever chose them."""
+        whole, start = ask.prompt + ids, len(ask.prompt) - 1
+        scores = self.oracle.follow(whole, [0], self._edits(ask, ids)).prompt_logprobs
+        return Answer(ids, scores[start:], scores[:start])
 
     def rows(self, ask: Ask, ids: list[int]) -> dict[str, dict[str, int]]:
         """Return how many rows of the request each program has to edit, by site.
