@@ -39,9 +39,9 @@ from interv.passes.ops import READERS, combine, gate
 from interv.passes.select import select
 from interv.passes.show import places
 from interv.selectors import selector_text
-from interv.sites import SITES, Site
+from interv.sites import Site
 from interv.spec import And, Everything, Not, Selector
-from interv.wording import layer_text
+from interv.wording import sites_text
 
 
 def resolve_conflicts(graph: Graph, ctx: Context) -> Graph:
@@ -98,13 +98,6 @@ def _conflict(earlier: Node, later: Node, sites: list[Site], ctx: Context) -> In
         ],
         helps=["say 'conflict sequential' to let the later one read what the earlier wrote"],
     )
-
-
-def sites_text(sites: list[Site]) -> str:
-    """Print sites in the language's notation, layers of one name together."""
-    named = {name: [site.layer for site in sites if site.name == name] for name in SITES}
-    parts = [f"{name}[{layer_text(layers)}]" for name, layers in named.items() if layers]
-    return ", ".join(parts)
 
 
 def _cut(graph: Graph, ctx: Context) -> None:
