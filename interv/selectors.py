@@ -187,13 +187,8 @@ def selector_text(selector: Selector) -> str:
     match selector:
         case Everything():
             return "all"
-        case InPhase():
-            return selector.phase
-        case At():
-            return f"{selector.phase}[{selector.index}]"
-        case Slice(start=start, stop=stop):
-            low, high = ("" if bound is None else str(bound) for bound in (start, stop))
-            return f"{selector.phase}[{low}:{high}]"
+        case InPhase() | At() | Slice():
+            return phase_text(selector)
         case Token():
             return f"token({', '.join(_id_text(one) for one in selector.ids)})"
         case Not():
@@ -202,6 +197,18 @@ def selector_text(selector: Selector) -> str:
             return " and ".join(_operand(term, (And, Or)) for term in selector.terms)
         case Or():
             return " or ".join(_operand(term, (Or,)) for term in selector.terms)
+
+
+def phase_text(selector: InPhase | At | Slice) -> str:
+    """Print tokens of one phase as the language and Python both write them: `prompt[2:-1]`."""
+    match selector:
+        case InPhase():
+            return selector.phase
+        case At(index=index):
+            return f"{selector.phase}[{index}]"
+        case Slice():
+            low, high = ("" if n is None else n for n in (selector.start, selector.stop))
+            return f"{selector.phase}[{low}:{high}]"
 
 
 def _id_text(one: int | str) -> str:
