@@ -6,6 +6,7 @@ Dims: `N` sites, `V` bank rows of a site, `H` hidden size, `S` slots, `K` column
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +102,12 @@ def site_tensors(
     exact = bank.double()
     gram = (exact @ exact.T).float().contiguous().to(device)
     return SiteTensors(bank.to(device), gram, slots.columns[:, index], slots.count[:, index])
+
+
+def bytes_of(tensors: Iterable[torch.Tensor]) -> int:
+    """Return the bytes of the memory that lies behind some tensors; what they share counts once."""
+    memories = {one.untyped_storage()._cdata: one.untyped_storage() for one in tensors}
+    return sum(one.nbytes() for one in memories.values())
 
 
 def as_words(columns: Columns) -> torch.Tensor:

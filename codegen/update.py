@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from interv.codegen.bundle import Column, SiteTable
+from interv.errors import IntervError, suggest
 from interv.passes.columns import Form, Kind
 from interv.passes.constants import Map
 from interv.passes.fused import probe, update
 from interv.passes.plan import GATES
+from interv.wording import list_names
 
 
 def fused_update(
@@ -22,12 +24,13 @@ def fused_update(
     `h` is the stream (hidden plus residual) `[T, H]` in any float dtype, `masks` bool `[S, T]`,
     row s saying which tokens selector s of the bundle holds for, `kept` `[T, G]` the weights of
     gates of earlier sites, to which those of this site are written. Arithmetic is done in at
-    least fp32 and rounded to the dtype of `h` once; rows without an edit keep their bits. A
-    program without an edit at the site returns `h` itself.
+    least fp32 and rounded to the dtype of `h` once; rows without an edit keep their bits.
+
+    Raises IntervError E205 for a program that has no edit at the site.
     """
-    columns = table.programs.get(program, ())
-    if not columns:
-        return h
+    if program not in table.programs:
+        raise _unknown(program, table)
+    columns = table.programs[program]
     bank = tuple(torch.from_numpy(table.bank.copy()).unbind())  # V of [H]
     chosen, forms = [], [form_of(column, table.maps) for column in columns]
     for column in columns:
@@ -41,6 +44,15 @@ def fused_update(
             assert kept is not None
             kept[:, column.store] = probe(h, bank, chosen, forms, j).to(kept.dtype)
     return update(h, bank, chosen, forms)
+
+
+def _unknown(program: str, table: SiteTable) -> IntervError:
+    return IntervError(
+        "E205",
+        f"no program '{program}' has an edit at {table.site}",
+        notes=[f"programs that have: {list_names(table.programs)}"],
+        helps=suggest(program, table.programs),
+    )
 
 
 def form_of(column: Column, maps: Sequence[Map] = ()) -> Form:

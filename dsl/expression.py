@@ -12,6 +12,7 @@ from interv.dsl.parser import parse
 from interv.dsl.values import Values
 from interv.errors import IntervError, Label, Source, Span, by_place, raise_all, suggest
 from interv.spec import RequestExpression, RequestTerm
+from interv.wording import list_names
 
 MOST_CHARACTERS = 4096
 MOST_TERMS = 32
@@ -82,7 +83,7 @@ def _check(
 
 
 def _unknown(name: str, span: Span, programs: Collection[str]) -> IntervError:
-    listed = f"programs here: {', '.join(programs)}" if programs else "no program is declared"
+    listed = f"programs here: {list_names(programs)}" if programs else "no program is declared"
     return IntervError(
         "E205",
         f"no program is called '{name}'",

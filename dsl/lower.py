@@ -12,7 +12,7 @@ from interv.checks import scaled_concept
 from interv.document import SpecPath
 from interv.dsl.clauses import CLAUSES, REQUIRED, SHAPE
 from interv.dsl.lower_selector import lower_selector
-from interv.dsl.values import Values
+from interv.dsl.values import Values, short
 from interv.errors import IntervError, Label, Span, suggest
 from interv.validation import named_twice
 
@@ -63,7 +63,7 @@ class Lowering:
     def _version(self, tree: Node) -> int:
         number = tree.children[1]
         if str(number) != "1":
-            message = f"version {number} is not supported"
+            message = f"version {short(number)} is not supported"
             span, notes = self.values.span(number), ("versions: 1",)
             self.errors.append(IntervError("E104", message, span, "unknown version", notes=notes))
         return 1

@@ -68,15 +68,29 @@ class Parsed:
     broken: frozenset[str]  # names whose declarations could not be read
 
 
-def parse(source: Source, start: str = "document") -> Parsed:
-    """Parse a whole text; failures are returned, in the order they were met."""
-    tokens, comments = tokenize(source)
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much work a text may make: its tokens, and its failures, after each a parse begins."""
+
+    tokens: int | None = None
+    failures: int = MOST_ERRORS
+
+
+UNLIMITED = Limits()
+
+
+def parse(source: Source, start: str = "document", limits: Limits = UNLIMITED) -> Parsed:
+    """Parse a whole text; failures are returned, in the order they were met.
+
+    Raises IntervError E109 for a text of more tokens than `limits` say.
+    """
+    tokens, comments = tokenize(source, limits.tokens)
     failures: list[Failure] = []
     broken: set[str] = set()
     result = run(source, tokens, start)
     while isinstance(result, Failure):
         failures.append(result)
-        if len(failures) == MOST_ERRORS or start != "document":
+        if len(failures) == limits.failures or start != "document":
             break
         tokens, lost = _repair(result)
         broken |= lost

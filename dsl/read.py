@@ -12,7 +12,7 @@ from interv.checks import find_faults
 from interv.document import Document, SpecPath
 from interv.dsl.diagnostics import explain
 from interv.dsl.lower import Lowering
-from interv.dsl.parser import parse
+from interv.dsl.parser import UNLIMITED, Limits, parse
 from interv.dsl.values import Values
 from interv.errors import IntervError, Source, by_place, raise_all
 from interv.spec import Spec
@@ -28,12 +28,14 @@ NEUTRAL: Mapping[str, object] = {
 }
 
 
-def read_document(source: Source, root: Path, declared: Collection[str] = ()) -> Document:
+def read_document(
+    source: Source, root: Path, declared: Collection[str] = (), limits: Limits = UNLIMITED
+) -> Document:
     """Read one document; paths in it are relative to `root`, vectors in `declared` are known.
 
-    Raises E1xx and E2xx, all faults together in the order of the text.
+    Raises E1xx and E2xx, all faults together in the order of the text, as far as `limits` go.
     """
-    parsed = parse(source)
+    parsed = parse(source, limits=limits)
     errors = [explain(failure) for failure in parsed.failures]
     document, broken = None, set(parsed.broken)
     if parsed.tree is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 
 from lark import Lark, Token
 
 from interv.dsl.clauses import CLAUSES, DECLARATIONS, STATEMENTS
-from interv.errors import Source, Span
+from interv.errors import IntervError, Source, Span
 
 STATEMENT_TOKENS = frozenset(word.upper() for word in STATEMENTS)
 DECLARATION_TOKENS = frozenset(word.upper() for word in DECLARATIONS)
@@ -34,9 +35,14 @@ def grammar() -> Lark:
     )
 
 
-def tokenize(source: Source) -> tuple[list[Token], list[Token]]:
-    """Split a text into its significant tokens and its comments, each in order."""
-    tokens = list(grammar().lex(source.text))
+def tokenize(source: Source, most: int | None = None) -> tuple[list[Token], list[Token]]:
+    """Split a text into its significant tokens and its comments, each in order.
+
+    Raises IntervError E109 where there are more than `most`, without reading on.
+    """
+    tokens = list(islice(grammar().lex(source.text), None if most is None else most + 1))
+    if most is not None and len(tokens) > most:
+        raise IntervError("E109", f"'{source.name}' has more than {most} words and signs")
     comments = [token for token in tokens if token.type == "COMMENT"]
     return [token for token in tokens if token.type != "COMMENT"], comments
 

@@ -30,7 +30,7 @@ class Values:
         """Read a finite number."""
         value = float(token)
         if math.isinf(value):
-            self._refuse("E105", f"{_short(token)} is too large", token, "too large")
+            self._refuse("E105", f"{short(token)} is too large", token, "too large")
             return math.copysign(1.0, value)
         return value
 
@@ -38,10 +38,10 @@ class Values:
         """Read a whole number."""
         digits = token.lstrip("+-")
         if not digits.isdecimal():
-            self._refuse("E105", f"{_short(token)} is not a whole number", token, "not whole")
+            self._refuse("E105", f"{short(token)} is not a whole number", token, "not whole")
             return 1
         if len(digits) > MOST_DIGITS:
-            self._refuse("E105", f"{_short(token)} is too large", token, "too large")
+            self._refuse("E105", f"{short(token)} is too large", token, "too large")
             return 1
         return int(token)
 
@@ -74,6 +74,7 @@ class Values:
         self.errors.append(IntervError(code, message, self.span(token), label))
 
 
-def _short(token: Token) -> str:
+def short(token: Token) -> str:
+    """Return a token's text, cut where nobody would read on."""
     text = str(token)
     return text if len(text) <= 24 else f"{text[:20]}…"

@@ -65,29 +65,47 @@ def capture_results(output: Any, timeout_s: float = 30.0) -> tuple[Result, ...]:
 
     Waits as `captured` does. Raises IntervError E562 and E563.
     """
-    from interv.sinks.results import Results, engine_folder
+    from interv.sinks.results import wait_for
 
     deadline = time.monotonic() + timeout_s
     found: list[Result] = []
-    for where, samples in _where(output):
-        left = max(0.0, deadline - time.monotonic())
-        parts = samples * int(where["stages"])
-        found += Results(engine_folder(where["engine"])).wait(where["handle"], parts, left)
+    for handle, samples in _handles(output).items():
+        found += wait_for(handle, samples, max(0.0, deadline - time.monotonic()))
     return tuple(found)
 
 
-def mark(llm: Any, request: str) -> int:
+def mark(llm: Any, request: Any) -> int:
     """Store what `keep marked` captures hold of a request; return how many records that were.
 
-    `llm` is a `vllm.LLM` or another engine with `collective_rpc`, `request` the id that its
-    output has, or its handle. Raises IntervError E566 where nothing of that request is held.
+    `llm` is a `vllm.LLM` or another engine with `collective_rpc`; `request` is an answer, its
+    handle, or the id that the request has. Raises IntervError E559 for an id that several requests
+    have of which rows are held, E562 for an answer of which nothing was captured, and E566 where
+    nothing is held.
     """
-    return _marked(llm.collective_rpc("interv_mark", args=(request,)), request)
+    if not isinstance(request, str):
+        return sum(_mark(llm, handle) for handle in _handles(request))
+    found = llm.collective_rpc("interv_held", args=(request,))
+    return _mark(llm, _only({handle for handles in found for handle in handles}, request))
 
 
-async def mark_with(client: Any, request: str) -> int:
-    """Do the same through an asynchronous client of the engine."""
-    return _marked(await client.collective_rpc("interv_mark", args=(request,)), request)
+def _mark(llm: Any, handle: str) -> int:
+    return _marked(llm.collective_rpc("interv_mark", args=(handle,)), handle)
+
+
+async def mark_with(client: Any, handle: str) -> int:
+    """Do the same through an asynchronous client of the engine, by the handle only."""
+    return _marked(await client.collective_rpc("interv_mark", args=(handle,)), handle)
+
+
+def _only(handles: set[str], request: str) -> str:
+    """Return the handle of the one request that is called so, or what it is called if none is."""
+    if len(handles) > 1:
+        raise IntervError(
+            "E559",
+            f"rows of {len(handles)} requests are held that are called '{request}'",
+            helps=["mark one of them by its answer or by its handle"],
+        )
+    return next(iter(handles), request)
 
 
 def _marked(found: Sequence[int], request: str) -> int:
@@ -100,16 +118,15 @@ def _marked(found: Sequence[int], request: str) -> int:
     return sum(found)
 
 
-def _where(output: Any) -> list[tuple[Mapping[str, Any], int]]:
-    """Return where the rows of each prompt are, and of how many samples there are any."""
+def _handles(output: Any) -> Mapping[str, int]:
+    """Return the handle of each prompt, and of how many samples there are any rows."""
     told = carried(output).get(_KEY)
     entries = told if isinstance(told, Sequence) else [told]
-    handles = Counter(one["handle"] for one in entries if one)
+    handles = Counter(str(one["handle"]) for one in entries if one)
     if not handles:
         raise IntervError(
             "E562",
             "nothing was captured of this request",
             notes=["it has not finished, or its program has no capture for it"],
         )
-    first = {one["handle"]: one for one in reversed(entries) if one}
-    return [(first[handle], samples) for handle, samples in handles.items()]
+    return handles

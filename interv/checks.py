@@ -6,7 +6,8 @@ The same checks hold for text, JSON, YAML and specs built in Python.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import TypeAlias
 
 from interv.document import Document, SpecPath
 from interv.errors import IntervError, Span, raise_all, suggest
@@ -30,7 +31,7 @@ from interv.spec import (
     Token,
 )
 from interv.token_texts import could_match, leaves
-from interv.wording import item_text, path_notes
+from interv.wording import item_text, list_names, path_notes
 
 # The runtime keeps layers, positions and ids in 32 bits, scalars in float32.
 LARGEST_INT = 2**31 - 1
@@ -57,18 +58,19 @@ def find_faults(
 ) -> Iterator[IntervError]:
     """Yield every E2xx fault of a document, in the order of its parts."""
     spec = document.spec
+    known = _declared(document, declared, broken)
     yield from _reserved(document)
     for i, program in enumerate(spec.programs):
         for j, statement in enumerate(program.statements):
             path: SpecPath = ("programs", i, "statements", j)
-            yield from _references(document, path, statement, broken, declared)
+            yield from _references(document, path, statement, known, broken)
             yield from _numbers(document, path, statement)
             yield from gate_faults(document, path, statement)
             yield from _selectors(document, path, statement)
     yield from _options(document)
     if spec.default is not None:
-        known = [program.name for program in spec.programs]
-        yield from _unknown(document, ("default",), "program", spec.default, known, broken)
+        programs = known["program"]
+        yield from _unknown(document, ("default",), "program", spec.default, programs, broken)
 
 
 def _reserved(document: Document) -> Iterator[IntervError]:
@@ -83,22 +85,39 @@ def _reserved(document: Document) -> Iterator[IntervError]:
             )
 
 
+# What is declared under each noun, in the order of the document.
+_Known: TypeAlias = Mapping[str, Mapping[str, None]]
+
+
+def _declared(document: Document, vectors: Collection[str], broken: Collection[str]) -> _Known:
+    """Return the names of a document, found once for all of its statements."""
+    spec = document.spec
+    found = {
+        "vector": [*(one.name for one in spec.vectors), *vectors],
+        "adapter": [one.name for one in spec.adapters],
+        "sink": [one.name for one in spec.sinks],
+        "program": [one.name for one in spec.programs],
+    }
+    return {
+        noun: dict.fromkeys(name for name in names if name not in broken)
+        for noun, names in found.items()
+    }
+
+
 def _references(
     document: Document,
     path: SpecPath,
     statement: Statement,
+    known: _Known,
     broken: Collection[str],
-    declared: Collection[str],
 ) -> Iterator[IntervError]:
-    spec = document.spec
-    vectors = [*(vector.name for vector in spec.vectors), *declared]
+    vectors = known["vector"]
     if isinstance(statement, Capture):
-        sinks = [sink.name for sink in spec.sinks]
-        yield from _unknown(document, (*path, "to"), "sink", statement.to, sinks, broken)
+        yield from _unknown(document, (*path, "to"), "sink", statement.to, known["sink"], broken)
         return
     if isinstance(statement, Apply):
-        adapters, name = [adapter.name for adapter in spec.adapters], statement.adapter
-        yield from _unknown(document, (*path, "adapter"), "adapter", name, adapters, broken)
+        name = statement.adapter
+        yield from _unknown(document, (*path, "adapter"), "adapter", name, known["adapter"], broken)
     else:
         name = statement.vector
         yield from _unknown(document, (*path, "vector"), "vector", name, vectors, broken)
@@ -123,8 +142,7 @@ def _unknown(
 ) -> Iterator[IntervError]:
     if name in known or name in broken:
         return
-    known = [one for one in known if one not in broken]
-    listed = f"{noun}s here: {', '.join(known)}" if known else f"no {noun} is declared"
+    listed = f"{noun}s here: {list_names(known)}" if known else f"no {noun} is declared"
     yield IntervError(
         _CODES[noun],
         f"no {noun} is called '{name}'",
@@ -287,10 +305,12 @@ def _options(document: Document) -> Iterator[IntervError]:
     if spec.kv is not None:
         owners.append((("kv",), spec.kv.options))
     for path, options in owners:
-        names = [name for name, _ in options]
+        seen: set[str] = set()
         for k, (name, value) in enumerate(options):
             where = (*path, "options", k)
-            if name in names[:k]:
+            before = len(seen)
+            seen.add(name)
+            if len(seen) == before:
                 yield IntervError(
                     "E206", f"option '{name}' is given twice", document.span(*where), "again"
                 )

@@ -162,6 +162,7 @@ def _load_vectors(documents: Sequence[Document], errors: list[IntervError]) -> I
     from interv.vectors import load_vector
 
     for document in documents:
+        users = _users(document)
         for index, decl in enumerate(document.spec.vectors):
             span = document.span("vectors", index, "path")
             try:
@@ -169,12 +170,18 @@ def _load_vectors(documents: Sequence[Document], errors: list[IntervError]) -> I
             except IntervError as error:
                 errors.append(error)
                 continue
-            users = tuple(
-                program.name
-                for program in document.spec.programs
-                if any(decl.name in vector_names(one) for one in program.statements)
-            )
-            yield UsedVector(Vector(decl.name, directions), document, index, users)
+            programs = tuple(users.get(decl.name, ()))
+            yield UsedVector(Vector(decl.name, directions), document, index, programs)
+
+
+def _users(document: Document) -> dict[str, dict[str, None]]:
+    """Return the programs that use each vector, in the order of the document."""
+    found: dict[str, dict[str, None]] = {}
+    for program in document.spec.programs:
+        for statement in program.statements:
+            for name in vector_names(statement):
+                found.setdefault(name, {})[program.name] = None
+    return found
 
 
 def _load_adapters(
@@ -206,10 +213,15 @@ def _compile_programs(
     from interv.passes.context import Context
     from interv.passes.pipeline import run_passes
 
+    vectors_of: dict[int, dict[str, Vector]] = {id(document): {} for document in documents}
+    adapters_of: dict[int, dict[str, Adapter]] = {id(document): {} for document in documents}
+    for one in used:
+        vectors_of[id(one.document)][one.vector.name] = one.vector
+    for other in loaded:
+        adapters_of[id(other.document)][other.adapter.name] = other.adapter
     pairs = zip(programs_of(documents), programs_of(resolved), strict=True)
     for (document, index, program), (with_ids_only, _, _) in pairs:
-        vectors = {one.vector.name: one.vector for one in used if one.document is document}
-        adapters = {one.adapter.name: one.adapter for one in loaded if one.document is document}
+        vectors, adapters = vectors_of[id(document)], adapters_of[id(document)]
         ctx = Context(program.name, program.conflict, model)
         try:
             graph = build(with_ids_only, index, vectors, model.num_layers, adapters)

@@ -7,11 +7,18 @@ E5xx vLLM and runtime.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 # The most characters of a source line that an error shows.
 _WIDEST = 400
+# The most errors of one run that are printed; nobody reads more before mending some.
+MOST_SHOWN = 100
+# Of more names than these only those that look alike are compared with a word, which takes long.
+_MOST_NEAR = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +40,32 @@ class Span:
     @property
     def line(self) -> int:
         """Return the 1-based line of the first character."""
-        return self.source.text.count("\n", 0, self.start) + 1
+        return bisect_right(_line_starts(self.source.text), self.start)
 
     @property
     def column(self) -> int:
         """Return the 1-based column of the first character."""
-        return self.start - (self.source.text.rfind("\n", 0, self.start) + 1) + 1
+        return self.start - self.line_bounds[0] + 1
+
+    @property
+    def line_bounds(self) -> tuple[int, int]:
+        """Return where the line of the first character begins and ends, without its break."""
+        text, starts, line = self.source.text, _line_starts(self.source.text), self.line
+        end = starts[line] - 1 if line < len(starts) else len(text)
+        return starts[line - 1], end
 
     def __str__(self) -> str:
         return f"{self.source.name}:{self.line}"
+
+
+@lru_cache(maxsize=4)
+def _line_starts(text: str) -> array[int]:
+    """Return where each line begins: found once, however many errors a text has."""
+    starts, at = array("Q", [0]), text.find("\n")
+    while at >= 0:
+        starts.append(at + 1)
+        at = text.find("\n", at + 1)
+    return starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +142,7 @@ class IntervErrors(IntervError):
         self.errors = tuple(errors)
 
     def __str__(self) -> str:
-        return "\n\n".join(render(error) for error in self.errors)
+        return "\n\n".join(shown_errors(self.errors))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (IntervErrors, (self.errors,))
@@ -138,6 +162,13 @@ def each(error: IntervError) -> tuple[IntervError, ...]:
     return error.errors if isinstance(error, IntervErrors) else (error,)
 
 
+def shown_errors(errors: Sequence[IntervError]) -> Iterator[str]:
+    """Yield the texts of the first `MOST_SHOWN` errors, and how many more there are."""
+    yield from (render(error) for error in errors[:MOST_SHOWN])
+    if (more := len(errors) - MOST_SHOWN) > 0:
+        yield f"and {more} more error{'s' if more > 1 else ''}"
+
+
 def by_place(error: IntervError) -> int:
     """Return the sort key of source order; errors without a span come first."""
     return error.span.start if error.span else 0
@@ -145,7 +176,10 @@ def by_place(error: IntervError) -> int:
 
 def suggest(word: str, known: Iterable[str]) -> tuple[str, ...]:
     """Return a "did you mean" help for the name nearest to `word`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    names = list(known)
+    if len(names) > _MOST_NEAR:
+        names = [n for n in names if n[:1] == word[:1] and abs(len(n) - len(word)) < 3][:_MOST_NEAR]
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return (f"did you mean '{near[0]}'?",) if near else ()
 
 
@@ -166,9 +200,7 @@ def render(error: IntervError) -> str:
 
 def _excerpt(label: Label, width: int) -> list[str]:
     span, text = label.span, label.span.source.text
-    begin = text.rfind("\n", 0, span.start) + 1
-    stop = text.find("\n", span.start)
-    stop = len(text) if stop < 0 else stop
+    begin, stop = span.line_bounds
     # Of a line that nobody could read only a part is shown: a message stays small.
     left = max(begin, span.start - _WIDEST // 2) if stop - begin > _WIDEST else begin
     right = min(stop, left + _WIDEST)

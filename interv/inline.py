@@ -18,7 +18,9 @@ from pydantic import TypeAdapter
 
 from interv.codegen.bundle import Bundle, Column
 from interv.codegen.emit import column
+from interv.data import parse_json
 from interv.document import Document
+from interv.dsl.parser import Limits
 from interv.dsl.read import read_document
 from interv.errors import IntervError, Source, raise_all
 from interv.load import load_data, refuse_unsupported
@@ -39,8 +41,14 @@ from interv.token_texts import Encode, resolve_texts
 
 MOST_CHARACTERS = 64 * 1024
 MOST_STATEMENTS = 256
+# What a program may be made of: words and signs of a text, values of JSON.
+MOST_ITEMS = 4096
+# After each mistake a text is parsed anew.
+LIMITS = Limits(tokens=MOST_ITEMS, failures=2)
 # Deciding which selectors overlap is cubic in their parts; a request may take this long, not more.
 MOST_PARTS = 64
+# Under 'conflict priority' each selector grows by those before it.
+MOST_PARTS_IN_TURN = 24
 _NAME = "<request>"
 _PLAIN = tuple(one.name for one in fields(Column) if one.name != "origin")
 _SELECTOR: TypeAdapter[Selector] = TypeAdapter(Selector)
@@ -144,19 +152,27 @@ def _read(asked: str | Mapping[str, Any], vectors: Mapping[str, Vector]) -> Docu
         said = f"an inline program has at most {MOST_CHARACTERS} characters, this one {len(text)}"
         raise IntervError("E109", said)
     if text.lstrip().startswith("{"):
-        document = load_data(_json(text), _NAME, declared=tuple(vectors))
+        data = parse_json(text, _NAME)
+        _check_items(data)
+        document = load_data(data, _NAME, declared=tuple(vectors))
     else:
-        document = read_document(Source(_NAME, text), Path.cwd(), tuple(vectors))
-    refuse_unsupported(document)
+        document = read_document(Source(_NAME, text), Path.cwd(), tuple(vectors), LIMITS)
+    # Before anything else is asked of what it declares: that may look for it.
     raise_all(list(_forbidden(document)))
+    refuse_unsupported(document)
     return document
 
 
-def _json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise IntervError("E110", f"'{_NAME}' is not JSON: {error}") from error
+def _check_items(data: object) -> None:
+    """Raise E109 for data of too many values; what is wrong in each would be looked into."""
+    left, count = [data], 0
+    while left:
+        one = left.pop()
+        count += 1
+        if isinstance(one, dict | list):
+            left += one.values() if isinstance(one, dict) else one
+        if count + len(left) > MOST_ITEMS:
+            raise IntervError("E109", f"an inline program has at most {MOST_ITEMS} values")
 
 
 def _forbidden(document: Document) -> Iterator[IntervError]:
@@ -251,8 +267,9 @@ def _too_many(program: Program, bundle: Bundle) -> Iterator[IntervError]:
     """Find what would take long to compile, before anything is computed of it."""
     edits = [one for one in program.statements if isinstance(one, Edit)]
     parts = sum(len(list(atoms(one))) for one in {one.when for one in edits})
-    if parts > MOST_PARTS:
-        said = f"the selectors of an inline program have at most {MOST_PARTS} parts together"
+    most = MOST_PARTS_IN_TURN if program.conflict == "priority" else MOST_PARTS
+    if parts > most:
+        said = f"the selectors of an inline program have at most {most} parts together"
         yield IntervError("E109", f"{said}, these have {parts}")
     layers = max((len(one.at.layers) for one in edits), default=0)
     if layers > bundle.num_layers:

@@ -9,8 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from interv.checks import check_document
+from interv.data import parse_json, parse_yaml
 from interv.document import Document
 from interv.errors import IntervError, Source, Span, by_place, each, raise_all
+from interv.files import read_regular
 from interv.spec import Spec
 from interv.validation import faults
 
@@ -30,8 +32,8 @@ def load_document(path: str | Path) -> Document:
     text = read_text(path)
     if path.suffix == ".interv":
         return load_text(text, str(path), path.parent)
-    data = _parse_json(text, str(path)) if path.suffix == ".json" else _parse_yaml(text, str(path))
-    return load_data(data, str(path), path.parent)
+    parse = parse_json if path.suffix == ".json" else parse_yaml
+    return load_data(parse(text, str(path)), str(path), path.parent)
 
 
 def load_documents(files: Iterable[str | Path]) -> list[Document]:
@@ -173,37 +175,13 @@ def _in_file(error: IntervError, name: str) -> IntervError:
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file of at most 4 MiB. Raises E110 and E200."""
+    """Read a regular UTF-8 file of at most 4 MiB. Raises E110 and E200."""
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise IntervError("E200", f"'{path}' is larger than {LARGEST_BYTES >> 20} MiB")
-        return path.read_bytes().decode("utf-8-sig")
+        return read_regular(path, LARGEST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         notes = (f"byte {error.start} is not part of a character",)
         raise IntervError("E110", f"'{path}' is not UTF-8 text", notes=notes) from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = error.strerror or str(error)
+        reason = reason[:1].lower() + reason[1:]
         raise IntervError("E200", f"'{path}' cannot be read: {reason}") from error
-
-
-def _parse_json(text: str, name: str) -> object:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        at = Span(Source(name, text), error.pos, error.pos + 1)
-        raise IntervError("E110", f"'{name}' is not JSON", at, error.msg.lower()) from error
-    except RecursionError as error:
-        raise IntervError("E110", f"'{name}' nests too deep") from error
-
-
-def _parse_yaml(text: str, name: str) -> object:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        at = Span(Source(name, text), mark.index, mark.index + 1) if mark else None
-        raise IntervError("E110", f"'{name}' is not YAML", at, str(error.problem)) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise IntervError("E110", f"'{name}' is not YAML: {error}") from error

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from interv.errors import IntervError, suggest
+from interv.files import MIB, read_regular
 
 # Names under which configs keep the same two numbers, the usual one first.
 WIDTH_FIELDS = ("hidden_size", "n_embd", "d_model", "dim", "model_dim")
 DEPTH_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+# Lists with an entry for each block, where a config gives their number in no other way.
+BLOCK_LISTS = ("layers_block_type", "layer_types")
 # Where a config of several parts keeps the language model's.
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "language_model", "thinker_config")
 
+LARGEST_CONFIG = 16 * MIB
 # The files that weights are in.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
@@ -70,7 +74,7 @@ def facts_from_config(config: Mapping[str, Any], name: str) -> ModelFacts:
     Raises E532 where it lacks the width or the number of blocks.
     """
     for part in _parts(config):
-        width, depth = _first(part, WIDTH_FIELDS), _first(part, DEPTH_FIELDS)
+        width, depth = _first(part, WIDTH_FIELDS), _depth(part)
         if width is not None and depth is not None:
             return ModelFacts(name, _architecture(config), width, depth, _kv(part, width, depth))
     wanted = [
@@ -80,8 +84,11 @@ def facts_from_config(config: Mapping[str, Any], name: str) -> ModelFacts:
     ]
     lacks = [
         what
-        for what, fields in (("width", WIDTH_FIELDS), ("number of blocks", DEPTH_FIELDS))
-        if all(_first(part, fields) is None for part in _parts(config))
+        for what, found in (
+            ("width", [_first(part, WIDTH_FIELDS) for part in _parts(config)]),
+            ("number of blocks", [_depth(part) for part in _parts(config)]),
+        )
+        if not any(found)
     ]
     said = " and no ".join(lacks) or "width and number of blocks in one place"
     raise IntervError("E532", f"the config of '{name}' gives no {said}", notes=wanted)
@@ -105,6 +112,13 @@ def _parts(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield config
 
 
+def _depth(part: Mapping[str, Any]) -> int | None:
+    if (depth := _first(part, DEPTH_FIELDS)) is not None:
+        return depth
+    lists = (part.get(field) for field in BLOCK_LISTS)
+    return next((len(one) for one in lists if isinstance(one, list) and one), None)
+
+
 def _first(part: Mapping[str, Any], fields: Sequence[str]) -> int | None:
     found = (part.get(field) for field in fields)
     return next(
@@ -121,10 +135,10 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_regular(path, LARGEST_CONFIG).decode("utf-8"))
     except OSError as error:
         raise IntervError("E531", f"'{path}' cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntervError("E531", f"'{path}' is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise IntervError("E531", f"'{path}' is not a model's config: it is not a JSON object")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from interv.terminal import terminal
+
 if TYPE_CHECKING:
     import rich.progress
 
@@ -63,13 +65,12 @@ class Progress:
 
 
 def _bar() -> rich.progress.Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     return Progress(
         SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=terminal(stderr=True),
     )

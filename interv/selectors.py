@@ -14,12 +14,17 @@ those constants, and one token of each cell that a request can have (`x >= 0`,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from itertools import product
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import islice, product
+from operator import and_, or_
 from typing import NamedTuple
 
 from interv.errors import IntervError
 from interv.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+
+# So many tokens are tried one by one, which most questions take less than.
+QUICK = 64
 
 
 class Witness(NamedTuple):
@@ -98,14 +103,96 @@ def equivalent(a: Selector, b: Selector) -> bool:
 def witness(selector: Selector) -> Witness | None:
     """Return a token that satisfies `selector`, or None where there is none.
 
-    Takes (constants on x + 1) x (constants on y + 1) x (kinds of ids + 1) evaluations, whatever
-    the length of a range. A text in `token(…)` counts as an id of its own.
+    Looks at (constants on x + 1) x (constants on y + 1) x (kinds of ids + 1) tokens, whatever the
+    length of a range. A text in `token(…)` counts as an id of its own.
     """
     leaves = tuple(atoms(selector))
-    for (x, y), token_id in product(_places(leaves), _kinds_of_ids(leaves)):
+    places, kinds = list(_places(leaves)), _kinds_of_ids(leaves)
+    for (x, y), token_id in islice(product(places, kinds), QUICK):
         if holds(selector, x, x - y, token_id):
             return Witness(x, x - y, token_id)
-    return None
+    return None if len(places) * len(kinds) <= QUICK else _among(selector, leaves, places, kinds)
+
+
+def _among(
+    selector: Selector,
+    leaves: Iterable[Selector],
+    places: Sequence[tuple[int, int]],
+    kinds: Sequence[int | str],
+) -> Witness | None:
+    """Return the first token that satisfies `selector`, all places looked at together.
+
+    The truth of a part at every place is one integer, a bit a place.
+    """
+    cells = _Cells(places)
+    truth: dict[Selector, int | frozenset[int | str]] = {}
+    for leaf in dict.fromkeys(leaves):
+        if isinstance(leaf, Token):
+            truth[leaf] = frozenset(leaf.ids)
+        elif isinstance(leaf, InPhase | At | Slice):
+            truth[leaf] = cells.of(leaf)
+    every = (1 << len(places)) - 1
+    found = []
+    for k, token_id in enumerate(kinds):
+        if bits := _bits(selector, truth, every, token_id):
+            found.append(((bits & -bits).bit_length() - 1, k))
+    if not found:
+        return None
+    place, kind = min(found)
+    x, y = places[place]
+    return Witness(x, x - y, kinds[kind])
+
+
+class _Cells:
+    """The places of tokens; a set of them is an integer, a bit a place."""
+
+    def __init__(self, places: Sequence[tuple[int, int]]) -> None:
+        self._columns = tuple(zip(*reversed(places), strict=True))
+        self._known: dict[tuple[int, int], int] = {}
+
+    def beyond(self, axis: int, bound: int) -> int:
+        """Return the places whose x (axis 0) or y (axis 1) is `bound` or more."""
+        if (axis, bound) not in self._known:
+            signs = ["1" if one >= bound else "0" for one in self._columns[axis]]
+            self._known[axis, bound] = int("".join(signs), 2)
+        return self._known[axis, bound]
+
+    def of(self, leaf: InPhase | At | Slice) -> int:
+        """Return the places that a part selects."""
+        in_prompt, generated = leaf.phase == "prompt", self.beyond(1, 0)
+        found = ~generated & self.beyond(0, 0) if in_prompt else generated
+        if isinstance(leaf, InPhase):
+            return found
+        if isinstance(leaf, At):
+            axis = 0 if in_prompt and leaf.index >= 0 else 1
+            return found & self.beyond(axis, leaf.index) & ~self.beyond(axis, leaf.index + 1)
+        if leaf.start is not None:
+            found &= self.beyond(0 if in_prompt and leaf.start >= 0 else 1, leaf.start)
+        if leaf.stop is not None:
+            found &= ~self.beyond(0 if in_prompt and leaf.stop >= 0 else 1, leaf.stop)
+        return found
+
+
+def _bits(
+    selector: Selector,
+    truth: Mapping[Selector, int | frozenset[int | str]],
+    every: int,
+    token_id: int | str,
+) -> int:
+    """Return the places at which `selector` holds for an id."""
+    match selector:
+        case Everything():
+            return every
+        case Not():
+            return every & ~_bits(selector.term, truth, every, token_id)
+        case And():
+            terms = (_bits(term, truth, every, token_id) for term in selector.terms)
+            return reduce(and_, terms)
+        case Or():
+            terms = (_bits(term, truth, every, token_id) for term in selector.terms)
+            return reduce(or_, terms)
+    known = truth[selector]
+    return known if isinstance(known, int) else every if token_id in known else 0
 
 
 def atoms(selector: Selector) -> Iterator[Selector]:

@@ -6,15 +6,21 @@ Text, builder and `Spec` convert into each other without loss.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 SiteName: TypeAlias = Literal["pre_attn", "post_attn", "post_block"]
 Conflict: TypeAlias = Literal["error", "priority", "sequential", "sum", "joint"]
 Phase: TypeAlias = Literal["prompt", "generated"]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
-Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+# Numbers are numbers and flags are flags: `true` is not 1, and neither is "1".
+Whole: TypeAlias = Annotated[int, Field(strict=True)]
+Finite: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Part: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1)]
+Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 Scalar: TypeAlias = bool | int | float | str
 
 
@@ -45,7 +51,7 @@ class At(Node):
 
     kind: Literal["at"] = "at"
     phase: Phase
-    index: int
+    index: Whole
 
 
 class Slice(Node):
@@ -53,8 +59,8 @@ class Slice(Node):
 
     kind: Literal["slice"] = "slice"
     phase: Phase
-    start: int | None = None
-    stop: int | None = None
+    start: Whole | None = None
+    stop: Whole | None = None
 
 
 class Token(Node):
@@ -96,17 +102,15 @@ Selector: TypeAlias = Annotated[
 class LayerRange(Node):
     """`first..last`, both ends included; negative layers count from the end."""
 
-    first: int
-    last: int
+    first: Whole
+    last: Whole
 
 
 class SiteRef(Node):
     """`post_block[10..20, -1]`: a site at some layers."""
 
     name: SiteName
-    layers: tuple[Literal["*"] | Annotated[int, Field(strict=True)] | LayerRange, ...] = Field(
-        min_length=1
-    )
+    layers: tuple[Literal["*"] | Whole | LayerRange, ...] = Field(min_length=1)
 
 
 # Statements -----------------------------------------------------------------
@@ -138,7 +142,7 @@ class Steer(Edit):
     op: Literal["steer"] = "steer"
     vector: Name
     scale: Finite = 1.0
-    keep_norm: bool = False
+    keep_norm: Flag = False
 
 
 class Cap(Edit):
@@ -148,7 +152,7 @@ class Cap(Edit):
     vector: Name
     low: Finite | None = None
     high: Finite | None = None
-    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    strength: Part = 1.0
 
 
 class Ablate(Edit):
@@ -156,7 +160,7 @@ class Ablate(Edit):
 
     op: Literal["ablate"] = "ablate"
     vector: Name
-    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    strength: Part = 1.0
 
 
 class Replace(Edit):
@@ -170,7 +174,7 @@ class Replace(Edit):
     vector: Name
     by: Name | None = None
     scale: Finite = 1.0
-    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    strength: Part = 1.0
 
 
 class Apply(Edit):
@@ -188,9 +192,9 @@ class Capture(Node):
     at: SiteRef
     tokens: Selector = Everything()
     to: Name
-    after: bool = False
-    rank: Annotated[int, Field(ge=1)] | None = None
-    sample: Annotated[float, Field(gt=0, le=1)] | None = None
+    after: Flag = False
+    rank: Annotated[Whole, Field(ge=1)] | None = None
+    sample: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
     keep: Literal["all", "marked"] = "all"
 
 
@@ -216,7 +220,7 @@ class VectorDecl(Node):
     name: Name
     path: str
     key: str | None = None
-    unit: bool = False
+    unit: Flag = False
 
 
 class AdapterDecl(Node):
@@ -236,7 +240,7 @@ class Program(Node):
     name: Name
     statements: tuple[Statement, ...] = ()
     conflict: Conflict = "sequential"
-    kv: bool | None = None
+    kv: Flag | None = None
 
 
 class SinkDecl(Node):
@@ -255,13 +259,20 @@ class KvPolicy(Node):
     options: tuple[tuple[Name, Scalar], ...] = ()
 
 
+def _exactly_one(version: object) -> object:
+    # `true` and 1.0 equal 1.
+    if type(version) is not int:
+        raise PydanticCustomError("literal_error", "a version is a whole number")
+    return version
+
+
 class Spec(Node):
     """One document, version 1.
 
     `conflict` is what happens where programs of one request meet; None stands for `sequential`.
     """
 
-    interv: Literal[1] = 1
+    interv: Annotated[Literal[1], BeforeValidator(_exactly_one)] = 1
     vectors: tuple[VectorDecl, ...] = ()
     adapters: tuple[AdapterDecl, ...] = ()
     programs: tuple[Program, ...] = ()
@@ -273,8 +284,8 @@ class Spec(Node):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Spec:
         for field in ("vectors", "adapters", "programs", "sinks"):
-            names = [item.name for item in getattr(self, field)]
-            twice = sorted({name for name in names if names.count(name) > 1})
+            times = Counter(item.name for item in getattr(self, field))
+            twice = sorted(name for name, count in times.items() if count > 1)
             if twice:
                 raise ValueError(f"{field} named twice: {', '.join(twice)}")
         return self

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from interv.document import Document, SpecPath
 from interv.errors import IntervError, Span, raise_all
+from interv.files import MIB, check_regular
 from interv.selectors import satisfiable, selector_text
 from interv.spec import And, Capture, Everything, Not, Or, Selector, Statement, Token
 
@@ -16,6 +17,7 @@ from interv.spec import And, Capture, Everything, Not, Or, Selector, Statement, 
 Encode: TypeAlias = Callable[[str], Sequence[int]]
 
 MOST_PIECES_SHOWN = 8
+LARGEST_TOKENIZER = 512 * MIB
 
 
 def resolve_texts(document: Document, encode: Encode | None) -> Document:
@@ -186,7 +188,10 @@ def find_encoder(model: str) -> Encode | None:
     from tokenizers import Tokenizer
 
     try:
+        check_regular(path, LARGEST_TOKENIZER)
         tokenizer = Tokenizer.from_file(str(path))
+    except OSError as error:
+        raise IntervError("E533", f"'{path}' cannot be read: {error.strerror}") from error
     except Exception as error:  # the library raises nothing narrower
         raise IntervError("E533", f"'{path}' is not a tokenizer: {error}") from error
     tokenizer.no_truncation()

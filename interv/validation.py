@@ -156,7 +156,7 @@ def _words(detail: ErrorDetails, path: SpecPath, owner: object, value: object) -
     if kind in ("literal_error", "union_tag_invalid") and field in CHOICES:
         return _choice(field, str(value), ctx)
     if kind == "literal_error" and field == "interv":
-        return "E104", f"version {value} is not supported", "", ("versions: 1",), ()
+        return "E104", f"version {value!s:.40} is not supported", "", ("versions: 1",), ()
     if kind == "string_pattern_mismatch":
         note = "a name is made of letters, digits and '_', and does not start with a digit"
         return "E211", f"'{value}' is not a name", "not a name", (note,), ()

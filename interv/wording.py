@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import islice
 
 from interv.document import Document, SpecPath
 from interv.sites import SITES, Site
 from interv.spec import LayerRange, SiteRef
+
+NAMES_LISTED = 50
 
 
 def number_text(value: float) -> str:
@@ -61,3 +64,10 @@ def counted(count: int, noun: str) -> str:
     """Print a count with its noun: `1 launch`, `30 launches`, `2 columns`."""
     plural = "es" if noun.endswith("ch") else "s"
     return f"{count} {noun}{'' if count == 1 else plural}"
+
+
+def list_names(names: Collection[str]) -> str:
+    """Print the first fifty of some names, and how many there are besides."""
+    more = len(names) - NAMES_LISTED
+    shown = ", ".join(islice(names, NAMES_LISTED))
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -31,6 +31,7 @@ class Context:
     conflict: Conflict
     model: ModelFacts
     remarks: list[Remark] = field(default_factory=list)
+    _said: set[Remark] = field(default_factory=set)
     _overlaps: dict[tuple[Selector, Selector], bool] = field(default_factory=dict)
     _implied: dict[tuple[Selector, Selector], bool] = field(default_factory=dict)
 
@@ -47,7 +48,8 @@ class Context:
         The same note twice is kept once.
         """
         found = Remark(origins(node) if where is None else where, text, done)
-        if found not in self.remarks:
+        if found not in self._said:
+            self._said.add(found)
             self.remarks.append(found)
 
     def overlap(self, a: Selector, b: Selector) -> bool:

@@ -138,7 +138,7 @@ def _before_sum(
     hidden = [node for node in branches if node.meta["example_value"].dtype == dtype][-1:]
     if not hidden:
         raise _Absent(f"the attention's output '{branches[-1].name}' has another dtype")
-    readers = flow.readers(hidden[0], total)
+    readers = flow.readers(hidden[0], _taken(flow, hidden[0], branches, total))
     onward = [user for user in readers if user in branches or flow.is_view(user, hidden[0])]
     if any(user not in onward and not is_sum(user) for user in readers):
         raise _Absent(f"the attention's output '{hidden[0].name}' is read outside the stream too")
@@ -147,3 +147,9 @@ def _before_sum(
     if late or flow.is_written_between(residual, before, total):
         raise _Absent("the carried stream is not ready where the attention's output is")
     return SplicePoint(site, hidden[0], residual, before)
+
+
+def _taken(flow: Flow, hidden: Node, branches: Sequence[Node], total: Node) -> Node:
+    """Return the node that takes a branch out of its memory: the sum, or a cast on the way."""
+    nearest = next(i for i, node in enumerate(branches) if node in flow.memory(hidden))
+    return branches[nearest - 1] if nearest else total

@@ -11,7 +11,7 @@ Refuses: nothing; what it leaves is remarked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from interv.passes.constants import Constant, weighted_sum
@@ -52,8 +52,10 @@ def fold_adds(graph: Graph, ctx: Context) -> Graph:
 def _groups(chain: Chain, ctx: Context) -> list[list[Node]]:
     """Return the edits of a site in order, each with the later steers that join it."""
     groups: list[list[Node]] = []
-    for j, edit in enumerate(chain.edits):
-        joined = _joins(chain, j, groups, ctx) if is_op(edit, steer) else None
+    readers = _readers(chain)
+    places = {edit: i for i, edit in enumerate(chain.edits)}
+    for edit in chain.edits:
+        joined = _joins(edit, places, groups, readers, ctx) if is_op(edit, steer) else None
         if joined is None:
             groups.append([edit])
         else:
@@ -61,9 +63,15 @@ def _groups(chain: Chain, ctx: Context) -> list[list[Node]]:
     return groups
 
 
-def _joins(chain: Chain, j: int, groups: list[list[Node]], ctx: Context) -> list[Node] | None:
-    """Find the group that steer j can join; remark why not where there is one it cannot."""
-    edit, why = chain.edits[j], ""
+def _joins(
+    edit: Node,
+    places: Mapping[Node, int],
+    groups: list[list[Node]],
+    readers: Sequence[tuple[float, Node]],
+    ctx: Context,
+) -> list[Node] | None:
+    """Find the group that a steer can join; remark why not where there is one it cannot."""
+    why = ""
     for group in groups:
         if not is_op(group[0], steer):
             continue
@@ -77,11 +85,13 @@ def _joins(chain: Chain, j: int, groups: list[list[Node]], ctx: Context) -> list
                 f"({selector_text(selector_of(first))} · {selector_text(selector_of(edit))})"
             )
             continue
-        block = _reader_between(chain, chain.edits.index(first), j, ctx)
+        between = [one for place, one in readers if places[first] < place < places[edit]]
+        mine = selector_of(edit)
+        block = next((one for one in between if ctx.overlap(selector_of(one), mine)), None)
         if block is None:
             return group
-        between = f"{statement_name(block)} {_where(block)}"
-        why = f"not folded into {_where(first)}: {between} reads between"
+        reader = f"{statement_name(block)} {_where(block)}"
+        why = f"not folded into {_where(first)}: {reader} reads between"
     if why:
         ctx.remark(edit, why, done=False)
     return None
@@ -92,14 +102,18 @@ def _one_gate(first: Node, edit: Node) -> bool:
     return gates[0] is gates[1]
 
 
-def _reader_between(chain: Chain, i: int, j: int, ctx: Context) -> Node | None:
-    """Return what reads the stream after edit i and before edit j where both can apply."""
+def _readers(chain: Chain) -> list[tuple[float, Node]]:
+    """Return what reads the stream at a site and its place there, gates behind what they read."""
     if chain.together:
-        return None
-    mine = selector_of(chain.edits[j])
-    readers = [edit for edit in chain.edits[i + 1 : j] if is_op(edit, *READERS)]
-    readers += [user for edit in chain.edits[i:j] for user in edit.users if is_op(user, gate)]
-    return next((one for one in readers if ctx.overlap(selector_of(one), mine)), None)
+        return []
+    edits = [(float(i), one) for i, one in enumerate(chain.edits) if is_op(one, *READERS)]
+    gates = [
+        (i + 0.5, user)
+        for i, edit in enumerate(chain.edits)
+        for user in edit.users
+        if is_op(user, gate)
+    ]
+    return edits + gates
 
 
 def _where(node: Node) -> str:
@@ -139,10 +153,11 @@ def _sum(weights: Sequence[float], nodes: Sequence[Any]) -> Constant:
 
 def _relink(chain: Chain, kept: Sequence[Node]) -> None:
     """Chain the edits that are left, leaving out those folded into others."""
+    left = set(kept)
     for edit in chain.edits:
-        if edit not in kept:
+        if edit not in left:
             for reader in [user for user in edit.users if is_op(user, gate)]:
-                reader.replace_input_with(edit, _before(edit, kept))
+                reader.replace_input_with(edit, _before(edit, left))
     if chain.together:
         total: Any = chain.write.args[2]
         total.args = (chain.read, tuple(kept))
@@ -154,7 +169,7 @@ def _relink(chain: Chain, kept: Sequence[Node]) -> None:
     chain.write.args = (*chain.write.args[:2], h)
 
 
-def _before(edit: Node, kept: Sequence[Node]) -> Any:
+def _before(edit: Node, kept: Collection[Node]) -> Any:
     """Return what a gate behind a folded edit reads now: the last edit before it that is left."""
     while is_op(edit, *EDITS) and edit not in kept:
         edit = edit.args[0]  # type: ignore[assignment]

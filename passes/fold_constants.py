@@ -44,7 +44,7 @@ def fold_constants(graph: Graph, ctx: Context) -> Graph:
             if any(not is_op(user, unit) for user in node.users):
                 ctx.remark(node, "direction taken from its vector")
             _replace(new, node, Constant(_label(node), _row(node)))
-        elif (why := _no_effect(node)) is not None:
+        elif (why := no_effect(node)) is not None:
             ctx.remark(node, f"{why}: has no effect")
     return tidy(new)
 
@@ -82,7 +82,8 @@ _FACTORS = {
 }
 
 
-def _no_effect(node: Node) -> str | None:
+def no_effect(node: Node) -> str | None:
+    """Say which factor of an edit is 0, None for an edit that can change the stream."""
     target: Any = node.target
     place, name = _FACTORS.get(target, (0, ""))
     return f"{name} 0" if name and node.args[place] == 0 else None

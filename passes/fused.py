@@ -91,7 +91,7 @@ def _run(
     wide: Tensor, directions: Sequence[Tensor], masks: Sequence[Tensor], columns: Sequence[Form]
 ) -> _State:
     rows = [row.to(wide.dtype) for row in directions]
-    bank = torch.stack([*rows, torch.zeros_like(wide[0])])  # [V + 1, H]; row -1 is zero
+    bank = torch.stack([*rows, wide.new_zeros(wide.shape[1])])  # [V + 1, H]; row -1 is zero
     a, b = bank[[one.a for one in columns]], bank[[one.b for one in columns]]
     nothing = wide.new_zeros(len(wide), len(columns))
     state = _State(wide, a, b, wide @ a.T, a @ b.T, nothing, nothing.clone(), nothing.clone())

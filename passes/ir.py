@@ -163,9 +163,9 @@ def _edits(result: Any, start: Node) -> tuple[Node, ...]:
         return tuple(result.args[1])
     edits: list[Node] = []
     while result is not start:
-        edits.insert(0, result)
+        edits.append(result)
         result = result.args[0]
-    return tuple(edits)
+    return tuple(reversed(edits))
 
 
 def weight_of(edit: Node) -> Node:

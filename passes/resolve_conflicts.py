@@ -7,12 +7,14 @@
     conflict joint       left to `solve_joint`
 
 Needs: resolved sites. Keeps: the meaning of the policy, for every token. Refuses: a conflict
-under `conflict error`. Until here a graph says "sequential" whatever the program's policy is.
+under `conflict error`, and what is too large to be compared (`sizes`). Until here a graph says
+"sequential" whatever the program's policy is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 from interv.errors import IntervError, Label, raise_all
 from interv.passes.context import Context
@@ -38,32 +40,49 @@ from interv.passes.ir import (
 from interv.passes.ops import READERS, combine, gate
 from interv.passes.select import select
 from interv.passes.show import places
+from interv.passes.sizes import refuse_oversize
 from interv.selectors import selector_text
 from interv.sites import Site
 from interv.spec import And, Everything, Not, Selector
 from interv.wording import sites_text
 
+# Of the conflicts at one site so many are told; pairs grow with the square of the statements.
+MOST_CONFLICTS = 100
+
 
 def resolve_conflicts(graph: Graph, ctx: Context) -> Graph:
-    """Apply the program's policy; raise E401 for each conflict under `conflict error`."""
+    """Apply the program's policy; raise E401 for each conflict under `conflict error`.
+
+    Raises E410 and E411 for more selectors or edits than an engine could hold.
+    """
+    refuse_oversize(graph, ctx)
     new = copied(graph)
-    pairs = {chain.site: tuple(_overlaps(chain, ctx)) for chain in chains(new)}
     match ctx.conflict:
         case "error":
-            raise_all(_conflicts(pairs, ctx))
+            found = {
+                one.site: tuple(islice(_overlaps(one, ctx), MOST_CONFLICTS)) for one in chains(new)
+            }
+            raise_all(_conflicts(found, ctx))
         case "priority":
             _cut(new, ctx)
         case "sum":
-            _add_up(new, pairs, ctx)
+            _add_up(new, ctx)
         case "sequential":
-            _note_order(pairs, ctx)
+            _note_order(new, ctx)
     return tidy(new)
 
 
-def _overlaps(chain: Chain, ctx: Context) -> Iterator[tuple[Node, Node]]:
+def _overlaps(
+    chain: Chain, ctx: Context, wanted: Callable[[Node], bool] = lambda edit: True
+) -> Iterator[tuple[Node, Node]]:
+    """Yield the edits that can apply to one token, an earlier and a later that is `wanted`."""
+    selectors = [selector_of(edit) for edit in chain.edits]
     for j, later in enumerate(chain.edits):
-        for earlier in chain.edits[:j]:
-            if ctx.overlap(selector_of(earlier), selector_of(later)):
+        if not wanted(later):
+            continue
+        met = {one: ctx.overlap(one, selectors[j]) for one in dict.fromkeys(selectors[:j])}
+        for earlier, selector in zip(chain.edits[:j], selectors, strict=False):
+            if met[selector]:
                 yield earlier, later
 
 
@@ -104,8 +123,11 @@ def _cut(graph: Graph, ctx: Context) -> None:
     """Take from each selector what the earlier ones at its site can hold for."""
     for chain in chains(graph):
         was = [selector_of(edit) for edit in chain.edits]
+        first: dict[Selector, int] = {}
         for j, edit in enumerate(chain.edits):
-            lost = [i for i in range(j) if ctx.overlap(was[i], was[j])]
+            # Of several with one selector the first takes it all.
+            lost = [first[one] for one in first if ctx.overlap(one, was[j])]
+            first.setdefault(was[j], j)
             if lost:
                 rest = _without(was[j], _widest([was[i] for i in lost], ctx))
                 _reselect(graph, edit, rest, [chain.edits[i] for i in lost])
@@ -154,16 +176,14 @@ def _reselect(graph: Graph, edit: Node, selector: Selector, winners: list[Node])
     edit.args = (*edit.args[:-1], again)
 
 
-def _add_up(
-    graph: Graph, pairs: Mapping[Site, tuple[tuple[Node, Node], ...]], ctx: Context
-) -> None:
+def _add_up(graph: Graph, ctx: Context) -> None:
     """Let the edits of a site read the original, where any two of them overlap."""
     for chain in chains(graph):
         for edit in chain.edits:
             # What reads the stream between two edits are gates: they read the original too.
             for reader in [user for user in edit.users if is_op(user, gate)]:
                 reader.replace_input_with(edit, chain.read)
-        if not pairs[chain.site]:
+        if next(_overlaps(chain, ctx), None) is None:
             continue
         for edit in chain.edits:
             edit.args = (chain.read, *edit.args[1:])
@@ -174,12 +194,12 @@ def _add_up(
         ctx.remark(total, f"{len(chain.edits)} edits of a site read the original and add up")
 
 
-def _note_order(pairs: Mapping[Site, tuple[tuple[Node, Node], ...]], ctx: Context) -> None:
+def _note_order(graph: Graph, ctx: Context) -> None:
     """Remark once for each statement that reads the stream what others wrote before."""
     wrote: dict[Origin, set[Origin]] = {}
     readers: dict[Origin, Node] = {}
-    for earlier, later in (pair for found in pairs.values() for pair in found):
-        if is_op(later, *READERS):
+    for chain in chains(graph):
+        for earlier, later in _overlaps(chain, ctx, lambda edit: is_op(edit, *READERS)):
             mine = origins(later)[0]
             readers[mine] = later
             wrote.setdefault(mine, set()).update(origins(earlier))

@@ -79,6 +79,7 @@ class _Builder:
     streams: Node
     shared: dict[tuple[Any, ...], Node] = field(default_factory=dict)
     gates: dict[Node, Node] = field(default_factory=dict)
+    alike: dict[Node, list[Node]] = field(default_factory=dict)  # what each shared node stands for
 
     @classmethod
     def over(cls, items: Items) -> _Builder:
@@ -87,6 +88,8 @@ class _Builder:
         self = cls(graph, tokens, streams)
         for site in sorted(items, key=lambda site: site.order):
             self.site(site, items[site])
+        for node, alike in self.alike.items():
+            node.meta["origins"] = merge_origins(*alike)
         graph.output(self.streams)
         return self
 
@@ -160,5 +163,6 @@ class _Builder:
         if key not in self.shared:
             self.shared[key] = call(self.graph, target, *args, origins=origins(like))
         node = self.shared[key]
-        node.meta["origins"] = merge_origins(node, like)
+        # Merged once, at the end: many statements may share one node.
+        self.alike.setdefault(node, []).append(like)
         return node

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,23 +24,29 @@ from interv.runtime.terms import Composer
 from interv.runtime.together import inseparable, unmappable
 
 # How many resolved expressions and inline programs are remembered; a program may take 300 kB.
-_EXPRESSIONS, _PROGRAMS = 4096, 64
+_EXPRESSIONS, _PROGRAMS = 4096, 128
 
 
 class _Remembered:
-    """The choices of the last requests; the oldest half goes when there are more than `size`."""
+    """The choices of the last requests; the oldest half goes when there are more than `size`.
+
+    Threads may ask side by side: only what is known is locked, not the resolving.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._known: dict[str, Choice] = {}
+        self._lock = Lock()
 
     def of(self, asked: str, resolve: Callable[[str], Choice]) -> Choice:
-        known = self._known.get(asked)
+        with self._lock:
+            known = self._known.get(asked)
         if known is None:
             known = resolve(asked)
-            if len(self._known) >= self._size:
-                self._known = dict([*self._known.items()][self._size // 2 :])
-            self._known[asked] = known
+            with self._lock:
+                if len(self._known) >= self._size:
+                    self._known = dict([*self._known.items()][self._size // 2 :])
+                self._known[asked] = known
         return known
 
     def __len__(self) -> int:
@@ -56,6 +64,15 @@ class Admission:
         self._seed = compat.seed(config)
         self._expressions = _Remembered(_EXPRESSIONS)
         self._programs = _Remembered(_PROGRAMS)
+        # One at a time: compiling is Python, and takes turns with the loop that serves the others.
+        self._compiler = ThreadPoolExecutor(1, "interv-inline")
+
+    def compiling(self, asked: object) -> Future[Choice]:
+        """Begin to resolve a request's own program in a thread; `resolve` finds it then.
+
+        Its result raises what `resolve` would.
+        """
+        return self._compiler.submit(self._choice, asked)
 
     def resolve(
         self, extra: Mapping[str, Any], request: str = "", resumable: bool = False

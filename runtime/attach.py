@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from interv.runtime import compat
+from interv.runtime.armed import Armed
 from interv.runtime.capture import Captures, groups_of
 from interv.runtime.choice import Choice, choice_in
 from interv.runtime.config import InterventionConfig
@@ -31,8 +32,11 @@ def after_init_device(original: Any, self: Any) -> None:
     carried = self.vllm_config.additional_config
     if not isinstance(carried, InterventionConfig):
         return
-    if carried.bundle.spliced:
-        attach(self.worker, carried)
+    engine = attach(self.worker, carried) if carried.bundle.spliced else None
+    if compat.is_first_worker(self.vllm_config):
+        memory = {} if engine is None else engine.memory()
+        for line in Armed(carried).lines(memory, str(self.worker.device)):
+            compat.log.info("interv: %s", line)
     if carried.bundle.kv is not None:
         from interv.runtime.kv.worker import attach_kv
 
@@ -43,11 +47,14 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     """Make the engine of a worker and hook it into the worker's runner."""
     runner, config = worker.model_runner, worker.vllm_config
     # Every rank of a tensor-parallel group edits the same rows: one of them counts for all.
-    counters = counters_of(carried, config) if compat.is_first_of_tensor_parallel() else None
+    first = compat.is_first_of_tensor_parallel()
+    own = Counters(None, carried.bundle, carried.seats)
+    counters = counters_of(carried, config) if first else own
     # Every worker is asked; one that captures nothing has nothing to do.
     worker.interv_ended = worker.interv_mark = _nothing
+    worker.interv_held = _none
     shape = (runner.device, config.model_config.dtype, _max_tokens(config))
-    captures = _captures(worker, carried, counters, *shape) if counters else None
+    captures = _captures(worker, carried, counters, *shape) if first else None
     layers = compat.owned_layers(config, carried.bundle.num_layers)
     engine = Engine(carried.bundle, *shape, carried.slots, counters, captures, layers)
     runner.interv = engine
@@ -62,6 +69,10 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
 
 def _nothing(*_: Any) -> int:
     return 0
+
+
+def _none(*_: Any) -> list[str]:
+    return []
 
 
 def _captures(
@@ -79,9 +90,10 @@ def _captures(
     config = worker.vllm_config
     groups = groups_of(bundle, compat.owned_layers(config, bundle.num_layers))
     folder, name = engine_folder(carried.engine), compat.model_name(config)
-    rank = config.parallel_config.data_parallel_rank
-    deliveries = Deliveries(bundle, groups, folder, name, counters, rank)
-    worker.interv_mark = deliveries.mark
+    parallel = config.parallel_config
+    rank, stages = parallel.data_parallel_rank, parallel.pipeline_parallel_size
+    deliveries = Deliveries(bundle, groups, folder, name, counters, rank, stages)
+    worker.interv_mark, worker.interv_held = deliveries.mark, deliveries.held
     atexit.register(deliveries.close)
 
     def shutdown(original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +102,12 @@ def _captures(
 
     wrap(worker, "shutdown", shutdown)
     captures = Captures(bundle, groups, device, dtype, max_tokens, deliveries)
-    worker.interv_ended = captures.end
+
+    def ended(*args: Any) -> None:
+        captures.end(*args)
+        deliveries.land()
+
+    worker.interv_ended = ended
     return captures
 
 

@@ -105,6 +105,11 @@ class Captures:
         self._taken: dict[str, tuple[Choice, RequestTaken]] = {}
         self._step: _Step | None = None
 
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Return what this holds on its device."""
+        return [*self._stages, *(one.target for one in self._steps)]
+
     def _forms(self, best: str) -> dict[tuple[str, bool], CopyRows]:
         return {
             (str(point.site), point.after): rows_form(best, step, stage[p])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from interv.errors import IntervError
+from interv.model import DEPTH_FIELDS, WIDTH_FIELDS
 from interv.passes.rounding import Rounding
 
 if TYPE_CHECKING:
@@ -182,11 +183,35 @@ def pipeline_stage() -> int:
     return int(get_pp_group().rank_in_group)
 
 
+def engine_processes_class() -> Any:
+    """Return the class that starts the processes of engines, and ends them."""
+    from vllm.v1.engine.utils import CoreEngineProcManager
+
+    return CoreEngineProcManager
+
+
+def stop_s() -> float:
+    """Return how long sinks may take when a worker is told to stop.
+
+    A worker that still runs is sent SIGTERM after so many seconds as vLLM's variable says, which
+    changes nothing, and SIGKILL 4 seconds later; of these it needs some to end after its sinks.
+    """
+    from vllm import envs
+
+    return float(envs.VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS) + 2.0
+
+
 def kv_cache_manager_class() -> Any:
     """Return the class that looks up which blocks of a new request are cached."""
     from vllm.v1.core.kv_cache_manager import KVCacheManager
 
     return KVCacheManager
+
+
+def is_first_worker(config: VllmConfig) -> bool:
+    """Say whether this is the one worker of an engine that speaks for all of its ranks."""
+    first = is_first_of_tensor_parallel() and pipeline_stage() == 0
+    return first and int(config.parallel_config.data_parallel_rank) == 0
 
 
 def is_first_of_tensor_parallel() -> bool:
@@ -236,6 +261,13 @@ def is_compiled(config: VllmConfig) -> bool:
     from vllm.config import CompilationMode
 
     return bool(config.compilation_config.mode not in (None, CompilationMode.NONE))
+
+
+def has_stock_compiler(config: VllmConfig) -> bool:
+    """Say whether the model is to be compiled by torch alone, in graphs of fixed sizes."""
+    from vllm.config import CompilationMode
+
+    return bool(config.compilation_config.mode == CompilationMode.STOCK_TORCH_COMPILE)
 
 
 def norm_rounding(config: VllmConfig) -> Rounding:
@@ -309,8 +341,15 @@ def owned_layers(config: VllmConfig, num_layers: int) -> range:
 
 
 def text_config(config: VllmConfig) -> dict[str, Any]:
-    """Return the Hugging Face config of the language model."""
-    found: dict[str, Any] = config.model_config.hf_text_config.to_dict()
+    """Return the Hugging Face config of the language model.
+
+    Its object may know of sizes that it does not write down, as properties.
+    """
+    text = config.model_config.hf_text_config
+    found: dict[str, Any] = text.to_dict()
+    for fields in (WIDTH_FIELDS, DEPTH_FIELDS):
+        if not any(found.get(name) for name in fields):
+            found |= {name: getattr(text, name) for name in fields if hasattr(text, name)}
     found.setdefault("architectures", config.model_config.hf_config.architectures)
     return found
 

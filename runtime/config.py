@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # The key of `additional_config` under which files and options travel until they are compiled.
 KEY = "interv"
 DEFAULT_SLOTS = 256
+# Requests that may ask for a report at once, where nobody says how many; and the bytes that all
+# their counts may take.
+SEATS, MOST_BYTES = 64, 64 << 20
 _OPTIONS = ("files", "slots", "inline", "absorb_norm", "counters")
 
 
@@ -44,6 +47,8 @@ class InterventionConfig:
     vectors: Mapping[str, Vector] = field(default_factory=dict)
     absorb_norm: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    seats: int = SEATS  # how many requests may ask for a report at once
+    files: tuple[str, ...] = ()  # the names of the documents, for people
 
     @property
     def engine(self) -> str:
@@ -147,10 +152,18 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
         _by_name(compiled) if bundle.inline else {},
         bool(options.get("absorb_norm", False)),
         dict(config.additional_config),
+        seats=seats_for(bundle, config.scheduler_config.max_num_seqs),
+        files=tuple(Path(file).name for file in options["files"]),
     )
     config.additional_config = carried
     if bundle.spliced and not compat.is_compiled(config):
         compat.trace_without_compiling(config)
+
+
+def seats_for(bundle: Bundle, requests: int) -> int:
+    """Return how many requests may ask for a report at once: all that run, within MOST_BYTES."""
+    each = 8 * max(1, len(bundle.sites) * len(bundle.counted))
+    return max(1, min(requests, MOST_BYTES // each))
 
 
 def _by_name(compiled: Compilation) -> dict[str, Vector]:
@@ -179,6 +192,10 @@ def _refuse(config: compat.VllmConfig, bundle: Bundle) -> None:
     refused = {
         "sequence parallelism": getattr(compilation.pass_config, "enable_sp", False),
         "dual-batch overlap": getattr(parallel, "enable_dbo", False),
+        # torch alone traces a graph for each size, or on a CPU none at all.
+        "compilation mode 1 (STOCK_TORCH_COMPILE)": compat.has_stock_compiler(config),
+        # Its later blocks see other tokens than its first ones.
+        "fast prefill of shared caches": config.cache_config.kv_sharing_fast_prefill,
         "encoder-decoder models": config.model_config.is_encoder_decoder,
         # A block that another engine has computed has no rows here.
         "captures beside a KV connector": bool(bundle.captures and config.kv_transfer_config),

@@ -20,9 +20,9 @@ import torch
 
 from interv.codegen.bundle import Bundle
 from interv.codegen.tables import SiteCounts
+from interv.runtime.config import SEATS
 from interv.runtime.copies import Copies, Queue
 
-SEATS = 64
 # Counts that are no rows: slots in use, and requests that wait for one.
 USED, HELD = 0, 1
 # Records of captured rows by what became of them, and the rows that reached their sink.
@@ -34,16 +34,16 @@ _HEAD = 8
 class Counters:
     """The counts of one engine; every process that opens the file sees the same numbers."""
 
-    def __init__(self, path: Path | None, bundle: Bundle) -> None:
+    def __init__(self, path: Path | None, bundle: Bundle, seats: int = SEATS) -> None:
         sites, programs = len(bundle.sites), len(bundle.counted)
-        size = _HEAD + (1 + SEATS) * sites * programs
+        size = _HEAD + (1 + seats) * sites * programs
         if path is None:
             self._all = torch.zeros(size, dtype=torch.int64)
         else:
             _grow(path, 8 * size)
             self._all = torch.from_file(str(path), shared=True, size=size, dtype=torch.int64)
         self.head = self._all[:_HEAD]
-        rest = self._all[_HEAD:].view(1 + SEATS, sites, programs)
+        rest = self._all[_HEAD:].view(1 + seats, sites, programs)
         self.total, self.seats = rest[0], rest[1:]  # [N, P], [R, N, P]
 
     def rows(self, seat: int | None = None) -> npt.NDArray[np.int64]:
@@ -158,4 +158,4 @@ def report(rows: npt.NDArray[np.int64], bundle: Bundle) -> dict[str, dict[str, i
 def counters_of(carried: Any, config: Any) -> Counters:
     """Open the counters of one engine of a configuration: each data-parallel rank has its own."""
     rank = config.parallel_config.data_parallel_rank
-    return Counters(Path(f"{carried.counters}.{rank}"), carried.bundle)
+    return Counters(Path(f"{carried.counters}.{rank}"), carried.bundle, carried.seats)

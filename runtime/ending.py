@@ -90,7 +90,9 @@ def make_request_output(
     tells: _Tells | None = getattr(self, _TELLS, None)
     if tells is None or finish_reason is None:
         return original(self, *said, told, *args, **more)
-    if tells.waits and compat.is_stop(finish_reason) and not ours(told):
+    # The pieces of a streamed prompt end by themselves, too; the core keeps such a request.
+    waits = tells.waits and not self.streaming_input
+    if waits and compat.is_stop(finish_reason) and not ours(told):
         tells.held[self.request_id] = _Held(self, said)
         return None
     tells.told.note(tells.sample, told)
@@ -108,7 +110,8 @@ def process_outputs(original: Any, self: Any, outputs: Any, *args: Any, **more: 
         # Of a request that has ended here the core may have gone on for a step.
         late = [one for one in outputs if one.request_id in held]
         outputs = [one for one in outputs if one.request_id not in held]
-        free = [_let_go(self, held.pop(one.request_id), one) for one in late if one.finished]
+        ends = [one for one in late if one.finished]
+        free = [_let_go(self, held.pop(one.request_id), one) for one in ends]
     done = original(self, outputs, *args, **more)
     done.request_outputs[:0] = [one for one in free if one is not None]
     for name in [name for name in done.reqs_to_abort if name in held]:

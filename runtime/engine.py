@@ -25,7 +25,7 @@ from interv.codegen.kernels.registry import (
     runnable,
 )
 from interv.codegen.slot import signed
-from interv.codegen.tables import StepTensors, site_tensors, slot_tables
+from interv.codegen.tables import StepTensors, bytes_of, site_tensors, slot_tables
 from interv.errors import IntervError
 from interv.passes.find_sites import FoundSites
 from interv.passes.select import Tokens, select
@@ -111,6 +111,21 @@ class Engine:
             name: norm_form(best, self._updates[name], site, self.tokens, self.counts.site(i))
             for i, (name, site) in enumerate(self.sites.items())
         }
+
+    def memory(self) -> dict[str, int]:
+        """Return the bytes that this takes on its device, by what they hold."""
+        sites, tokens = self.sites.values(), self.tokens
+        maps = [one for m in self._maps.values() for one in (*m.weights, *m.biases)]
+        taken = [] if self.captures is None else self.captures.tensors
+        held = {
+            "directions": [*(one.bank for one in sites), *(one.gram for one in sites), *maps],
+            "slots": [self.tables.columns, self.tables.count],
+            "tokens": [tokens.slot, tokens.mask, tokens.seat, tokens.gate],
+            "counts": [self.counts.total, self.counts.seats],
+            "captures": taken,
+            "scratch": [one.scratch for one in self._updates.values() if hasattr(one, "scratch")],
+        }
+        return {name: bytes_of(tensors) for name, tensors in held.items()}
 
     def update(self, site: str, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Apply one site's edits to the tokens of this step; called from the compiled graph."""

@@ -4,6 +4,9 @@ At most `slots` different configurations run at once. A request that needs anoth
 the waiting queue, and no request with a configuration passes it there, so that it is next when a
 slot falls free; requests without an edit need no slot and may pass. Nothing is counted up or
 down: what is in use follows from the requests that run, so a cancelled one cannot keep a slot.
+
+A request that asked for a report needs a seat too, where its rows are counted. There is one for
+each request that may run, as far as memory goes; who finds none waits, and keeps nobody else.
 """
 
 from __future__ import annotations
@@ -18,15 +21,13 @@ from interv.runtime import compat
 from interv.runtime.capture import Ended
 from interv.runtime.choice import RESOLVED, Choice, choice_of
 from interv.runtime.config import InterventionConfig
-from interv.runtime.counters import HELD, SEATS, Counters, counters_of, report
+from interv.runtime.counters import HELD, Counters, counters_of, report
 
 
 class Gate:
     """What one scheduler lets run."""
 
-    def __init__(
-        self, carried: InterventionConfig, counters: Counters, pipeline_stages: int = 1
-    ) -> None:
+    def __init__(self, carried: InterventionConfig, counters: Counters) -> None:
         self._bundle, self._slots = carried.bundle, carried.slots
         self._default = Choice.default_of(carried.bundle)
         self._counters = counters
@@ -37,11 +38,10 @@ class Gate:
         self._bits = spare_bits(carried.bundle)
         self._seen = 0  # how many of the scheduler's running requests are in `_running`
         self._held = 0
-        self._free_seats = list(range(SEATS))
+        self._barred = False  # whether a request waits for a slot, which no other may take
+        self._free_seats = list(range(carried.seats))
         self._seats: dict[str, int] = {}  # by request id
         self._tickets = itertools.count(1)
-        self._engine = carried.engine
-        self._stages = pipeline_stages
         self._ended: list[Ended] = []  # captured requests that the workers do not know of yet
         self.stopped: frozenset[str] = frozenset()  # of the abort under way, by a stop string
         self.late: list[tuple[Any, dict[str, Any]]] = []  # what those requests tell
@@ -52,7 +52,8 @@ class Gate:
         choice = choice_of(request, self._default)
         free = choice.key in self._running or len(self._running) < self._slots
         free = free and len(self._selectors | self._own(choice)) <= self._bits
-        fits = not choice.key or (not self._held and free)
+        fits = not choice.key or (free and not self._barred)
+        self._barred = self._barred or not fits
         if not (fits and self._has_seat(request, choice)):
             self._held += 1
             self._counters.head[HELD] = self._held
@@ -64,7 +65,7 @@ class Gate:
         if scheduler.current_step != self._step:
             self._step = scheduler.current_step
             self._running, self._selectors = set(), set()
-            self._seen, self._held = 0, 0
+            self._seen, self._held, self._barred = 0, 0, False
             self._counters.head[HELD] = 0
         for one in scheduler.running[self._seen :]:
             choice = choice_of(one, self._default)
@@ -116,7 +117,7 @@ class Gate:
         finished = compat.has_finished(request) or request.request_id in self.stopped
         tokens, prompt = request.num_tokens, request.num_prompt_tokens
         self._ended.append(Ended(request.request_id, tokens, prompt, finished))
-        return {"engine": self._engine, "handle": choice.label.handle, "stages": self._stages}
+        return {"handle": choice.label.handle}
 
     def take_ended(self) -> list[Ended]:
         """Return the captured requests that have ended since the last call."""
@@ -129,9 +130,7 @@ def _gate(scheduler: Any) -> Gate | None:
     gate: Gate | None = getattr(scheduler, "interv", None)
     carried = scheduler.vllm_config.additional_config
     if gate is None and isinstance(carried, InterventionConfig):
-        config = scheduler.vllm_config
-        stages = config.parallel_config.pipeline_parallel_size
-        gate = scheduler.interv = Gate(carried, counters_of(carried, config), stages)
+        gate = scheduler.interv = Gate(carried, counters_of(carried, scheduler.vllm_config))
     return gate
 
 
@@ -176,15 +175,3 @@ def update_from_output(original: Any, self: Any, *args: Any, **kwargs: Any) -> A
         for request, said in late:
             compat.add_last_output(outputs, request, said)
     return outputs
-
-
-def post_step(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Tell the workers which captured requests have ended; wraps `EngineCore.post_step`."""
-    result = original(self, *args, **kwargs)
-    gate = getattr(self.scheduler, "interv", None)
-    ended = gate.take_ended() if gate is not None else []
-    if ended:
-        # Nobody comes soon whose records could be stored together with these.
-        idle = not self.scheduler.has_unfinished_requests()
-        self.model_executor.collective_rpc("interv_ended", args=(ended, idle))
-    return result

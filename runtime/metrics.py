@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import atexit
 import glob
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from interv.codegen.bundle import INLINE, Bundle
+from interv.codegen.bundle import INLINE
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import HELD, RECORDS, ROWS, USED, Counters
-from interv.runtime.kv.metrics import kv_metrics, tally_files
-from interv.sinks.results import engine_folder
+from interv.runtime.kv.metrics import kv_metrics
+from interv.sinks.owner import Hold, shared_place, sweep
+from interv.sinks.rescue import rescue, rescue_soon
 
 _NAME = "_interv_collector"
 
@@ -22,7 +22,8 @@ class Collector:
     """A Prometheus collector of one engine's counters; data-parallel ranks add up."""
 
     def __init__(self, carried: InterventionConfig) -> None:
-        self._bundle, self._path, self._slots = carried.bundle, carried.counters, carried.slots
+        self._carried, self._bundle = carried, carried.bundle
+        self._path, self._slots = carried.counters, carried.slots
 
     def describe(self) -> list[Any]:
         """Name no metric beforehand: there are none until the engine runs."""
@@ -32,7 +33,7 @@ class Collector:
         """Yield every metric with its present value."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        counters = list(_open(self._path, self._bundle))
+        counters = list(opened(self._carried))
         rows = CounterMetricFamily(
             "interv_edited_rows",
             "Rows of the residual stream that a program has edited, by site.",
@@ -77,19 +78,28 @@ def _captured(counters: list[Counters]) -> Iterator[Any]:
     )
 
 
-def _open(path: str, bundle: Bundle) -> Iterator[Counters]:
-    for found in sorted(glob.glob(f"{glob.escape(path)}.*")):
-        yield Counters(Path(found), bundle)
+def opened(carried: InterventionConfig) -> Iterator[Counters]:
+    """Open the counters of an engine's data-parallel ranks, without the seats of its requests."""
+    for found in sorted(glob.glob(f"{glob.escape(carried.counters)}.[0-9]*")):
+        yield Counters(Path(found), carried.bundle, seats=0)
 
 
 def expose(carried: InterventionConfig) -> None:
-    """Put an engine's counters on this process's metrics, and remove its files at the end."""
+    """Put an engine's counters on this process's metrics, and own its files until the end.
+
+    What engines have left that are gone is removed first.
+    """
     from prometheus_client import REGISTRY
+
+    places = sorted({Path(carried.counters).parent, shared_place()})
+    holds = [Hold(place, carried.engine) for place in places]
+    for place in places:
+        sweep(place, rescue)
 
     collector = Collector(carried)
     # An engine made later in the same process takes the place of the one before.
     _register(REGISTRY, collector)
-    atexit.register(_remove, carried)
+    atexit.register(_release, holds)
 
 
 def _register(registry: Any, collector: Collector) -> None:
@@ -113,8 +123,6 @@ def add_to_joint(original: Any, self: Any, registry: Any, *args: Any, **kwargs: 
         _register(registry, collector)
 
 
-def _remove(carried: InterventionConfig) -> None:
-    for found in (*glob.glob(f"{glob.escape(carried.counters)}.*"), *tally_files(carried.counters)):
-        Path(found).unlink(missing_ok=True)
-    if carried.bundle.captures:
-        shutil.rmtree(engine_folder(carried.engine), ignore_errors=True)
+def _release(holds: list[Hold]) -> None:
+    for one in holds:
+        one.release(rescue_soon)

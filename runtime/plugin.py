@@ -19,7 +19,7 @@ from typing import Any
 
 from interv.errors import IntervError
 from interv.load import load_documents
-from interv.runtime import compat
+from interv.runtime import compat, stopping
 from interv.runtime.beams import beam_search
 from interv.runtime.config import (
     DEFAULT_SLOTS,
@@ -43,13 +43,7 @@ def register() -> None:
     from interv.runtime.attach import after_init_device
     from interv.runtime.backend import init_backend
     from interv.runtime.ending import add_request, make_request_output, process_outputs
-    from interv.runtime.gate import (
-        abort_requests,
-        free_request,
-        handle_waiting,
-        post_step,
-        update_from_output,
-    )
+    from interv.runtime.gate import free_request, handle_waiting, update_from_output
     from interv.runtime.kv.schedule import local_hit, reserve_prefill_lookahead
     from interv.runtime.limit import get_computed_blocks
     from interv.runtime.prefix import keys_of_block, preprocess_add_request
@@ -69,8 +63,13 @@ def register() -> None:
     _wrap(scheduler, "_get_local_prefix_cache_hit", local_hit)
     core = compat.engine_core_class()
     _wrap(core, "preprocess_add_request", preprocess_add_request)
-    _wrap(core, "post_step", post_step)
-    _wrap(core, "abort_requests", abort_requests)
+    for name in ("step", "step_with_batch_queue"):
+        _wrap(core, name, stopping.step)
+    _wrap(core, "abort_requests", stopping.abort_requests)
+    _wrap(core, "shutdown", stopping.shutdown)
+    processes = compat.engine_processes_class()
+    _wrap(processes, "__init__", stopping.start_engines)
+    _wrap(processes, "shutdown", stopping.stop_engines)
     processor, state = compat.output_processor_classes()
     _wrap(processor, "add_request", add_request)
     _wrap(processor, "process_outputs", process_outputs)
@@ -171,6 +170,7 @@ def _create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) -
         arm(config, compile_for(config, documents, options), options)
     if isinstance(config.additional_config, InterventionConfig):
         expose(config.additional_config)
+        stopping.end_on_sigterm(config.additional_config)
     return config
 
 

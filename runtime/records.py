@@ -6,6 +6,7 @@ import functools
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -35,7 +36,7 @@ class Records:
         Only of captures that have a site in this stage of the pipeline.
         """
         here = functools.reduce(operator.or_, (group.captures for group in self.groups), 0)
-        names = _statements(self.bundle)
+        names = statements(self.bundle)
         for bit, table in enumerate(self.bundle.captures):
             if choice.captures & here & 1 << bit:
                 record = self._record(bit, names[bit], ended, choice, rows)
@@ -105,9 +106,12 @@ def sample_of(own: str, asked: str) -> int:
     return int(head) if head.isdigit() and rest.startswith(asked) and own != asked else 0
 
 
-def _statements(bundle: Bundle) -> list[str]:
-    """Return what each capture is called: its line, and a number where the line has several."""
-    places = [(one.program, one.where) for one in bundle.captures]
+def statements(bundle: Bundle) -> list[str]:
+    """Return what each capture is called: its line, and a number where the line has several.
+
+    Without the folders of its document, which are no client's business.
+    """
+    places = [(one.program, Path(one.where).name) for one in bundle.captures]
     return [
         where
         if places.count((program, where)) == 1

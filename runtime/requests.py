@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from interv.errors import IntervError, each
+from interv.inline import is_inline
 from interv.runtime import compat
 from interv.runtime.admission import Admission, flag
 from interv.runtime.choice import ASKED, REPORT, RESOLVED, Choice
 from interv.runtime.config import InterventionConfig
 from interv.runtime.exchange import EXCHANGE
-from interv.runtime.fields import FIELDS, OFFLINE, OVER_HTTP, check_fields
+from interv.runtime.fields import FIELDS, OFFLINE, OVER_HTTP, check_fields, fields_in
 from interv.runtime.kv.asked import ASKED_KV, asked_kv
 from interv.wording import on_off
 
@@ -25,7 +27,7 @@ def process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     name = kwargs.get("request_id", args[0] if args else "")
     extra = _extra(params)
     choice = resolve_for(self, self.vllm_config, extra, str(name), bool(kwargs.get("resumable")))
-    if choice is not None and choice.key and kwargs.get("resumable"):
+    if choice is not None and (choice.key or choice.captures) and kwargs.get("resumable"):
         error = IntervError(
             "E508",
             "a prompt that is sent in pieces has no interventions",
@@ -53,6 +55,17 @@ def _extra(params: Any) -> Mapping[str, Any]:
     return {**exchange.asked, **said} if exchange is not None else said
 
 
+def admission_of(owner: Any, config: compat.VllmConfig) -> Admission | None:
+    """Return what resolves the requests of an engine, None where the engine edits nothing."""
+    carried = config.additional_config
+    if not isinstance(carried, InterventionConfig):
+        return None
+    if not hasattr(owner, "interv"):
+        owner.interv = Admission(carried, config)
+    admission: Admission = owner.interv
+    return admission
+
+
 def resolve_for(
     owner: Any,
     config: compat.VllmConfig,
@@ -65,13 +78,9 @@ def resolve_for(
     `owner` keeps what is remembered between requests. Raises what vLLM answers with HTTP 400.
     """
     try:
-        carried = config.additional_config
-        if isinstance(carried, InterventionConfig):
+        if (admission := admission_of(owner, config)) is not None:
             check_fields(extra, OFFLINE)
-            if not hasattr(owner, "interv"):
-                owner.interv = Admission(carried, config)
-            choice: Choice = owner.interv.resolve(extra, request, resumable)
-            return choice
+            return admission.resolve(extra, request, resumable)
         asked_kv(extra, None)
         if extra.get(ASKED) is not None or flag(extra.get(REPORT)):
             raise _not_armed(extra)
@@ -124,10 +133,25 @@ async def check_model(original: Any, self: Any, request: Any) -> Any:
     if client is not None:
         extra = _said_over_http(request, client.vllm_config)
         if extra.keys() & FIELDS:
-            resolve_for(client.input_processor, client.vllm_config, extra)
+            await resolve_early(client, extra)
             if getattr(request, "use_beam_search", False):
                 raise compat.bad_request(str(_no_beams()))
     return await original(self, request)
+
+
+async def resolve_early(client: Any, extra: Mapping[str, Any]) -> None:
+    """Resolve what is asked for over HTTP before it is answered, or raise HTTP 400.
+
+    A request's own program is compiled while others are served; it is remembered then.
+    """
+    owner, config, asked = client.input_processor, client.vllm_config, extra.get(ASKED)
+    admission = admission_of(owner, config)
+    if admission is not None and is_inline(asked):
+        try:
+            await asyncio.wrap_future(admission.compiling(asked))
+        except IntervError as error:
+            raise compat.bad_request(told(error)) from error
+    resolve_for(owner, config, extra)
 
 
 def _said_over_http(request: Any, config: compat.VllmConfig) -> Mapping[str, Any]:
@@ -135,13 +159,16 @@ def _said_over_http(request: Any, config: compat.VllmConfig) -> Mapping[str, Any
     exchange = EXCHANGE.get()
     if exchange is not None and exchange.looked_at:
         return {**exchange.asked, **xargs}
-    if isinstance(config.additional_config, InterventionConfig):
-        whole = {**(getattr(request, "model_extra", None) or {}), "vllm_xargs": xargs}
-        try:
-            check_fields(whole, OVER_HTTP)
-        except IntervError as error:
-            raise compat.bad_request(told(error)) from error
-    return xargs
+    if not isinstance(config.additional_config, InterventionConfig):
+        return xargs
+    unknown = getattr(request, "model_extra", None) or {}
+    try:
+        said = fields_in({**unknown, "vllm_xargs": xargs}, OVER_HTTP)
+        if said and "vllm_xargs" in unknown:
+            raise _no_own()  # nothing of it would reach the engine
+    except IntervError as error:
+        raise compat.bad_request(told(error)) from error
+    return said
 
 
 def _no_beams() -> IntervError:

@@ -11,6 +11,7 @@ The handle stands in the answer to the request. The server's API key guards thes
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,25 @@ from typing import Any
 from interv.captured_rows import mark_with
 from interv.errors import IntervError
 from interv.runtime.config import InterventionConfig
-from interv.sinks.results import Result, Results, engine_folder
+from interv.runtime.waiters import Gone, TooMany, Waiters
+from interv.sinks.results import Result, Results, check_handle, engine_folder, not_there
 from interv.sinks.spool import Spool
 
 _MOST_WAIT_S = 60.0
+# The folders of an absolute path: in quotes, where names may have spaces, and bare.
+_QUOTED, _BARE = re.compile(r"'/(?:[^'/]*/)*"), re.compile(r"(?<![^\s=:(\[{,\"])/(?:[^\s'\"/]*/)*")
+# nginx's status for a client that did not wait for its answer; nobody reads it.
+_CLIENT_GONE = 499
 
 
 def build_app(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Add the routes to a server's application; wraps `build_app` of vLLM's server."""
     app = original(*args, **kwargs)
-    app.include_router(_router())
+    app.include_router(_router(Waiters()))
     return app
 
 
-def _router() -> Any:
+def _router(waiters: Waiters) -> Any:
     from fastapi import APIRouter, Query, Request, Response
 
     router = APIRouter(prefix="/v1/captures", tags=["captures"])
@@ -39,27 +45,28 @@ def _router() -> Any:
     async def results(
         request: Request, handle: str, wait_s: float = Query(0, ge=0, le=_MOST_WAIT_S)
     ) -> Any:
-        where = _Where.of(request)
-        found = await where.found(handle, wait_s)
-        return {"handle": handle, "results": [asdict(one) for one in found]}
+        try:
+            found = await _Where.of(request).wait(waiters, handle, wait_s)
+        except TooMany:
+            return _too_many()
+        return {"handle": handle, "results": [public(one) for one in found]}
 
     async def rows(request: Request, handle: str, number: int) -> Any:
-        where = _Where.of(request)
-        held = _in_memory(await where.found(handle, 0))
+        held = _in_memory(_Where.of(request).now(handle))
         if not 0 <= number < len(held):
             raise _refused(404, f"'{handle}' has {len(held)} records in memory")
         data = await asyncio.to_thread(_read, held[number])
         return Response(data, media_type="application/octet-stream")
 
     async def forget(request: Request, handle: str) -> Any:
-        where = _Where.of(request)
-        found = await where.found(handle, 0)
+        found = _Where.of(request).now(handle)
         gone = [_spool(one).forget(str(one.detail["handle"])) for one in _in_memory(found)]
         return {"handle": handle, "forgotten": sum(gone)}
 
     async def mark(request: Request, handle: str) -> Any:
         where = _Where.of(request)
         try:
+            check_handle(handle)
             return {"handle": handle, "marked": await mark_with(where.client, handle)}
         except IntervError as error:
             raise _refused(404, str(error)) from error
@@ -75,10 +82,10 @@ def _router() -> Any:
 
 
 class _Where:
-    """Where the engine behind a server keeps what it captured."""
+    """Where the engine behind a server keeps what it captured, for one request to it."""
 
-    def __init__(self, client: Any, folder: Path, stages: int) -> None:
-        self.client, self._stages = client, stages
+    def __init__(self, request: Any, client: Any, folder: Path) -> None:
+        self._request, self.client = request, client
         self._results = Results(folder)
 
     @classmethod
@@ -88,15 +95,54 @@ class _Where:
         carried = getattr(config, "additional_config", None)
         if not (isinstance(carried, InterventionConfig) and carried.bundle.captures):
             raise _refused(404, "this server captures nothing")
-        stages = config.parallel_config.pipeline_parallel_size  # type: ignore[union-attr]
-        return cls(client, engine_folder(carried.engine), stages)
+        return cls(request, client, engine_folder(carried.engine))
 
-    async def found(self, handle: str, wait_s: float) -> tuple[Result, ...]:
-        """Return the results of a request, of as many samples as have any yet."""
+    async def wait(self, waiters: Waiters, handle: str, wait_s: float) -> tuple[Result, ...]:
+        """Return the results of a request, of as many samples as have any after `wait_s`.
+
+        Raises `TooMany` where it is not waited for.
+        """
         try:
-            return await asyncio.to_thread(self._results.wait, handle, self._stages, wait_s)
+            look = self._results.complete
+            found = await waiters.wait(lambda: look(handle), self._request, wait_s)
+            if found is None:
+                raise not_there(handle, len(self._results.read(handle)), wait_s)
         except IntervError as error:
             raise _refused(404, str(error)) from error
+        except Gone as error:
+            raise _refused(_CLIENT_GONE, "the client has gone") from error
+        return found
+
+    def now(self, handle: str) -> tuple[Result, ...]:
+        """Return the results of a request that are there."""
+        try:
+            found = self._results.complete(handle)
+            if found is None:
+                raise not_there(handle, len(self._results.read(handle)), 0)
+        except IntervError as error:
+            raise _refused(404, str(error)) from error
+        return found
+
+
+def public(result: Result) -> dict[str, Any]:
+    """Return what a client over HTTP is told of a result: no folder of the server's."""
+    detail = {
+        name: without_folders(value) if isinstance(value, str) else value
+        for name, value in result.detail.items()
+    }
+    # Rows in memory have a number here, and neither a file nor a key.
+    if "handle" in detail:
+        detail = {name: value for name, value in detail.items() if name not in ("handle", "path")}
+    return {**asdict(result), "detail": detail, "error": without_folders(result.error)}
+
+
+def without_folders(text: str) -> str:
+    """Return a text with the last part of every absolute path in it only.
+
+    >>> without_folders("no such file or directory ('/srv/my acts/a.0.part')")
+    "no such file or directory ('a.0.part')"
+    """
+    return _BARE.sub("", _QUOTED.sub("'", text))
 
 
 def _in_memory(found: tuple[Result, ...]) -> list[Result]:
@@ -111,9 +157,12 @@ def _spool(result: Result) -> Spool:
 def _read(result: Result) -> bytes:
     try:
         (file,) = _spool(result).files(str(result.detail["handle"]))
+        return file.read_bytes()
     except IntervError as error:
-        raise _refused(404, str(error)) from error
-    return file.read_bytes()
+        # It names the key of the record, which is none of the client's words.
+        raise _refused(404, error.message.replace(str(result.detail["handle"]), "it")) from error
+    except FileNotFoundError as error:
+        raise _refused(404, "the rows are forgotten") from error
 
 
 def _refused(status: int, message: str) -> Exception:
@@ -121,3 +170,12 @@ def _refused(status: int, message: str) -> Exception:
 
     made: Exception = HTTPException(status, message)
     return made
+
+
+def _too_many() -> Any:
+    """Return what vLLM's handler makes of a refusal, and the header that it would drop."""
+    from fastapi.responses import JSONResponse
+
+    message = "too many clients wait for captures: ask again, or without wait_s"
+    error = {"message": message, "type": "Too Many Requests", "param": None, "code": 429}
+    return JSONResponse({"error": error}, 429, {"Retry-After": "1"})

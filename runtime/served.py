@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from interv.errors import IntervError
-from interv.runtime import compat, routes
+from interv.runtime import compat, listing, routes
 from interv.runtime.answers import Answers
 from interv.runtime.config import KEY, InterventionConfig
 from interv.runtime.exchange import EXCHANGE
 from interv.runtime.fields import OF_TOKENS, OVER_HTTP, fields_in
-from interv.runtime.requests import resolve_for, told
+from interv.runtime.requests import resolve_early, told
 
 # Routes that have the model run, and so take programs; /invocations is one of the first two.
 RUNS = (
@@ -25,7 +25,7 @@ RUNS = (
     "/v1/chat/completions/batch",
     "/v1/responses",
     "/v1/messages",
-    "/v2/chat",
+    "/cohere/v2/chat",
     "/invocations",
     "/generative_scoring",
     "/v1/systemone",
@@ -37,12 +37,13 @@ RENDERS = (
     "/v1/chat/completions/render",
     "/v1/responses/render",
     "/v1/messages/render",
+    "/cohere/v2/chat/render",
 )
 
 
 def build_app(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Add interv's routes to a server, and what it does on vLLM's own; wraps `build_app`."""
-    app = routes.build_app(original, *args, **kwargs)
+    app = listing.add_route(routes.build_app(original, *args, **kwargs))
     said = args[0] if args else kwargs["args"]
     if getattr(said, "intervention", None) or KEY in (said.additional_config or {}):
         # vLLM has put its own middleware together already, where it stands by SageMaker's rules.
@@ -50,9 +51,24 @@ def build_app(original: Any, *args: Any, **kwargs: Any) -> Any:
             app.add_middleware(Answers)
         else:
             app.middleware_stack = Answers(app.middleware_stack)
-        check = compat.json_check()
-        app.dependency_overrides[check] = _look_after(check)
+        _add_look(app, compat.json_check())
     return app
+
+
+def _add_look(app: Any, check: Callable[[Any], Any]) -> None:
+    """Have every route look at its body after vLLM's own check of it."""
+    look = _look_after(check)
+    found = [
+        one
+        for route in app.routes
+        for one in getattr(getattr(route, "dependant", None), "dependencies", [])
+        if one.call is check
+    ]
+    for one in found:
+        one.call = look
+    if not found:
+        # FastAPI's own way, which makes up the whole dependency again for each request.
+        app.dependency_overrides[check] = look
 
 
 def _look_after(check: Callable[[Any], Any]) -> Any:
@@ -67,7 +83,7 @@ def _look_after(check: Callable[[Any], Any]) -> Any:
             return
         client = getattr(raw_request.app.state, "engine_client", None)
         exchange.looked_at = True
-        exchange.asked = _asked(raw_request.scope["route"].path, body, client)
+        exchange.asked = await _asked(raw_request.scope["route"].path, body, client)
 
     from fastapi import Request
 
@@ -76,7 +92,7 @@ def _look_after(check: Callable[[Any], Any]) -> Any:
     return look
 
 
-def _asked(route: str, body: Mapping[str, Any], client: Any) -> Mapping[str, Any]:
+async def _asked(route: str, body: Mapping[str, Any], client: Any) -> Mapping[str, Any]:
     """Return what a body asks for. Raises what vLLM answers with HTTP 400."""
     config = getattr(client, "vllm_config", None)
     if not isinstance(getattr(config, "additional_config", None), InterventionConfig):
@@ -88,7 +104,7 @@ def _asked(route: str, body: Mapping[str, Any], client: Any) -> Mapping[str, Any
     except IntervError as error:
         raise compat.bad_request(told(error)) from error
     if asked:
-        resolve_for(client.input_processor, config, asked)
+        await resolve_early(client, asked)
     return asked
 
 

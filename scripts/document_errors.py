@@ -18,6 +18,14 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
     "E108": ("a clause is missing", "cap needs 'in [low, high]'"),
     "E109": ("a selector or a request is too large", "this selector is too large"),
     "E110": ("a file is not of its format", "'calm.json' is not JSON"),
+    "E111": (
+        "a key stands twice in one object of JSON or YAML",
+        "'calm.json' gives 'scale' twice in an object",
+    ),
+    "E112": (
+        "references of a YAML file repeat too much of it",
+        "the references in 'calm.yaml' repeat too much",
+    ),
     "E200": (
         "a document's file cannot be read or written",
         "'calm.interv' cannot be read: no such file or directory",

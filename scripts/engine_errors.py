@@ -199,6 +199,18 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
         "more was captured than memory is kept for",
         "what is captured takes 9000 bytes, the spool holds less",
     ),
+    "E557": (
+        "what a killed engine captured was for a folder that is not here",
+        "what a killed engine captured waits in '/dev/shm/…/journal-0' and cannot be stored here",
+    ),
+    "E558": (
+        "what a killed engine captured could not be stored; the next one tries again",
+        "3 of 8 records that a killed engine had wait in '/dev/shm/…/journal-0'",
+    ),
+    "E559": (
+        "an id is marked that several requests have",
+        "rows of 2 requests are held that are called 'cmpl-42'",
+    ),
     "E560": (
         "a request's tag is none",
         "'intervention_tag' is a text of at most 128 characters, not 3",

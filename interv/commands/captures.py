@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from interv.errors import IntervError, each, raise_all
+from interv.terminal import terminal
 from interv.wording import counted
 
 if TYPE_CHECKING:
@@ -62,20 +63,17 @@ def ls(folder: FolderArgument) -> None:
 
     Example: interv captures ls acts/
     """
-    from rich.console import Console
-
     from interv.captures.scan import scan
     from interv.captures.tables import requests_table
 
     with _told():
         found = scan(folder)
         records, errors = _records(found)
-        console = Console()
+        console = terminal()
         console.print(requests_table(records, ascii_only=console.options.ascii_only))
         rows = counted(sum(record.rows for record in records), "row")
         console.print(
             f"{rows} of {counted(len(records), 'record')} in {counted(len(found.files), 'file')}",
-            highlight=False,
         )
         _notes(found.incomplete)
         raise_all([*found.errors, *errors])
@@ -92,20 +90,18 @@ def show(
 
     Example: interv captures show acts/ cmpl-42
     """
-    from rich.console import Console
-
     from interv.captures import load_captures
     from interv.captures.tables import by_record, facts, places_table
     from interv.captures.visible import visible
 
     with _told():
         captures = load_captures(folder, request=request)
-        console = Console()
+        console = terminal()
         for pieces in by_record(captures):
             table = places_table(pieces, ascii_only=console.options.ascii_only)
             for name, value in facts(pieces[0].record):
                 line = f"{name:<9} {visible(value)}"
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                console.print(line, soft_wrap=True)
             console.print(table)
         _notes(captures.incomplete)
 
@@ -234,13 +230,11 @@ def _records(folder: Folder) -> tuple[list[RecordLabels], list[IntervError]]:
 
 
 def _print_bars(projection: Projection) -> None:
-    from rich.console import Console
-
     from interv.captures.bars import bars
 
-    console = Console()
+    console = terminal()
     ascii_only = console.options.ascii_only
-    console.print(projection.title, highlight=False, markup=False, soft_wrap=True)
+    console.print(projection.title, soft_wrap=True)
     for line in bars(projection, ascii_only=ascii_only):
         console.print(line, soft_wrap=True)
 

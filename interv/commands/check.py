@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interv.errors import IntervError, by_place, each
+from interv.errors import IntervError, by_place, each, shown_errors
 from interv.wording import counted
 
 if TYPE_CHECKING:
     from interv.document import Document
 
 STDIN = "-"
+# Nothing is wrong as far as was looked, and something was not looked at.
+NOT_LOOKED_AT = 3
 
 
 def check(
@@ -22,38 +25,56 @@ def check(
         list[str], typer.Argument(metavar="FILE...", help="Documents; - reads standard input.")
     ],
 ) -> None:
-    """Check documents: syntax, names, numbers, selectors and the vector files they name.
+    """Check documents: syntax, names, numbers, selectors, vector files and adapters.
 
     Example: interv check examples/*.interv
 
-    Exit code 0: all fine. 1: errors, printed to standard error. 2: wrong use.
+    Exit code 0: all is looked at, and fine. 1: errors, printed to standard error. 2: wrong use.
+    3: no error, but a file was not opened, because only torch can read it; it says which.
     """
-    errors = 0
-    broken = 0
-    for name in files:
-        found = list(_faults(name))
-        errors += len(found)
-        broken += bool(found)
-        for error in found:
-            typer.echo(f"{error}\n", err=True)
+    checked = [_check(name) for name in files]
+    errors = [len(one.errors) for one in checked if one.errors]
     if errors:
-        typer.echo(f"{counted(errors, 'error')} in {counted(broken, 'file')}", err=True)
+        said = f"{counted(sum(errors), 'error')} in {counted(len(errors), 'file')}"
+        typer.echo(said, err=True)
         raise typer.Exit(1)
+    if any(one.unopened for one in checked):
+        raise typer.Exit(NOT_LOOKED_AT)
 
 
-def _faults(name: str) -> Iterator[IntervError]:
-    """Yield every fault of one file, in source order; print a line if there is none."""
+@dataclass(slots=True)
+class _Checked:
+    """What was found in one file, and what was not looked at."""
+
+    errors: list[IntervError] = field(default_factory=list)
+    unopened: list[str] = field(default_factory=list)
+
+
+def _check(name: str) -> _Checked:
+    """Check one file and print what was found, errors in source order."""
+    checked = _Checked()
     try:
         document = _load(name)
     except IntervError as error:
-        yield from each(error)
-        return
-    faults = sorted(_beyond_text(document), key=by_place)
-    yield from faults
-    if not faults:
-        spec = document.spec
-        parts = f"{counted(len(spec.programs), 'program')}, {counted(len(spec.vectors), 'vector')}"
-        typer.echo(f"{document.name}: fine ({parts})")
+        checked.errors = list(each(error))
+    else:
+        checked.errors = sorted(_beyond_text(document, checked.unopened), key=by_place)
+    for text in shown_errors(checked.errors):
+        typer.echo(f"{text}\n", err=True)
+    for text in checked.unopened:
+        typer.echo(f"{name}: {text}", err=True)
+    if not checked.errors:
+        typer.echo(_fine(document, checked.unopened))
+    return checked
+
+
+def _fine(document: Document, unopened: list[str]) -> str:
+    spec = document.spec
+    parts = [counted(len(spec.programs), "program"), counted(len(spec.vectors), "vector")]
+    if spec.adapters:
+        parts.append(counted(len(spec.adapters), "adapter"))
+    said = f"fine but for {counted(len(unopened), 'file')} not opened" if unopened else "fine"
+    return f"{document.name}: {said} ({', '.join(parts)})"
 
 
 def _load(name: str) -> Document:
@@ -64,25 +85,40 @@ def _load(name: str) -> Document:
     return load_document(name)
 
 
-def _beyond_text(document: Document) -> Iterator[IntervError]:
+def _beyond_text(document: Document, unopened: list[str]) -> Iterator[IntervError]:
     from interv.load import refuse_unsupported
+    from interv.vectors import load_adapter, load_vector
 
     try:
         refuse_unsupported(document)
     except IntervError as error:
         yield from each(error)
-    for i in range(len(document.spec.vectors)):
-        yield from _vector_faults(document, i)
+    kinds: list[tuple[str, Callable[..., Any]]] = [
+        ("vector", load_vector),
+        ("adapter", load_adapter),
+    ]
+    for noun, load in kinds:
+        for i, decl in enumerate(getattr(document.spec, f"{noun}s")):
+            yield from _file_faults(document, noun, i, decl, load, unopened)
 
 
-def _vector_faults(document: Document, i: int) -> Iterator[IntervError]:
-    from interv.vectors import load_vector
+def _file_faults(
+    document: Document,
+    noun: str,
+    i: int,
+    decl: Any,
+    load: Callable[..., Any],
+    unopened: list[str],
+) -> Iterator[IntervError]:
+    from interv.vectors.raw import NeedsTorch
 
-    vector = document.spec.vectors[i]
-    path = document.root / vector.path
-    if path.suffix == ".pt" and path.is_file():
-        return  # reading it takes torch; `interv compile` does
+    span = document.span(f"{noun}s", i, "path")
     try:
-        load_vector(vector, document.root, document.span("vectors", i, "path"))
+        load(decl, document.root, span, light=True)
     except IntervError as error:
         yield from each(error)
+    except NeedsTorch as reason:
+        unopened.append(
+            f"{noun} '{decl.name}': '{decl.path}' not opened: {reason};"
+            " torch may read it, and interv compile asks it"
+        )

@@ -11,6 +11,7 @@ import typer
 
 from interv.engine_process import QUIET_ENV, run_module
 from interv.errors import IntervError
+from interv.terminal import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -59,17 +60,15 @@ def demo(
 
 
 def _demo(examples: Path | None, model: Path | None, tokens: int) -> None:
-    from rich.console import Console
-
     from interv.commands.compile import compile_
     from interv.demo_model import demo_model_path
 
     files = example_files(examples)
     folder = model or demo_model_path()
     answers = _ask(folder, files, tokens)
-    console = Console()
+    console = terminal()
     for part in layout(answers, {name: program_text(f) for name, f in files.items()}, console):
-        console.print(part, highlight=False)
+        console.print(part)
     explained = files[EXPLAINED]
     console.rule(f"interv compile {explained.name} --model {folder.name} --explain")
     compile_([explained], model=str(folder), explain=True)

@@ -9,46 +9,40 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import typer
 
-State = Literal["ok", "warn", "fail"]
-MARKS = {"ok": "[green]✓[/green]", "warn": "[yellow]![/yellow]", "fail": "[red]✗[/red]"}
+from interv.commands.findings import Finding, show
+
 PLUGIN_GROUP = "vllm.general_plugins"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One row: what was looked at, how it is, what was found, and what to do about it."""
-
-    what: str
-    state: State
-    found: str
-    help: str = ""
-
-
-def doctor() -> None:
+def doctor(
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask a running server instead of this machine."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="The server's API key; without it INTERV_API_KEY or VLLM_API_KEY."),
+    ] = None,
+) -> None:
     """Check Python, torch, vLLM, compiler, plugin and cache; exit 1 where interv cannot run.
 
-    Example: interv doctor
-    """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    With --server a running `vllm serve` says what it is armed with, and shows that it refuses a
+    program that it does not have. Nothing is generated.
 
-    findings = diagnose()
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("", "part", "found", "what to do"):
-        table.add_column(heading, overflow="fold")
-    for row in findings:
-        table.add_row(MARKS[row.state], row.what, row.found, row.help)
-    Console().print(table, highlight=False)
-    failed = [row.what for row in findings if row.state == "fail"]
-    typer.echo(f"not working: {', '.join(failed)}" if failed else "everything needed is here")
-    raise typer.Exit(1 if failed else 0)
+    Example: interv doctor --server http://localhost:8000
+    """
+    if server is None:
+        show(diagnose(), "everything needed is here")
+        return
+    from interv.commands.doctor_server import diagnose_server, key_from_environment
+
+    findings = tuple(diagnose_server(server, key or key_from_environment()))
+    show(findings, "the server takes interventions")
 
 
 def diagnose() -> tuple[Finding, ...]:

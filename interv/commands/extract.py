@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from interv.errors import IntervError, each
+from interv.terminal import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -228,11 +229,9 @@ def _extract(job: Job, target: Target, asked: _Asked) -> None:
 def _report(
     job: Job, target: Target, asked: _Asked, found: Extraction, facts: Mapping[str, str]
 ) -> None:
-    from rich.console import Console
-
     from interv.extract.table import layer_table, next_step, summary
 
-    console = Console()
+    console = terminal()
     console.print(layer_table(found, ascii_only=console.options.ascii_only))
     for remark in target.remarks:
         typer.echo(f"note: {remark}", err=True)

@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from interv.errors import IntervError
+from interv.terminal import terminal
 from interv.wording import layer_text
 
 if TYPE_CHECKING:
@@ -43,11 +44,9 @@ def show(
 
     Example: interv vectors show examples/vectors/joy.gguf
     """
-    from rich.console import Console
-
     from interv.vectors import is_adapter, read_adapter, read_vectors
 
-    console = Console()
+    console = terminal()
     # Bars and norms have signs that not every output can show.
     ascii_only = console.options.ascii_only
     try:
@@ -60,7 +59,7 @@ def show(
     except IntervError as error:
         _fail(error)
     for name, value in facts:
-        console.print(f"{name:<7} {value}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{name:<7} {value}", soft_wrap=True)
     console.print(table)
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interv.errors import IntervError, Source, Span, raise_all, suggest
+from interv.files import MIB, read_regular
 
 FIELDS = ("positive", "negative", "prompt")
 MOST_ERRORS = 8
+LARGEST_BYTES = 256 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ def pairs_digest(pairs: Sequence[Pair]) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        text = read_regular(path, LARGEST_BYTES).decode("utf-8")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise IntervError("E280", f"'{path}' is not UTF-8: byte {error.start}") from error
     except OSError as error:
@@ -105,6 +108,8 @@ def _pair(line: str, number: int, span: Span) -> Pair:
         raise IntervError("E281", f"line {number} is not JSON", place, error.msg) from error
     except RecursionError as error:
         raise IntervError("E281", f"line {number} is nested too deeply", span) from error
+    except ValueError as error:
+        raise IntervError("E281", f"line {number} holds a number that is too long", span) from error
     if not isinstance(data, dict):
         example = '{"positive": "I am glad.", "negative": "I am sad."}'
         raise IntervError("E281", f"line {number} is no pair", span, helps=(f"write {example}",))

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from interv.errors import IntervError, Source, Span, raise_all, suggest
+from interv.files import check_regular, read_regular
 
 # Directions as JSON numbers take up to 25 bytes each: this holds 80 layers of 8192 thrice.
 LARGEST_BYTES = 64 * 1024 * 1024
@@ -28,27 +30,26 @@ def read_json(path: Path) -> object:
     Raises E200 where it cannot be read, E110 for what is not JSON: NaN, infinity and a field that
     is given twice included.
     """
-    check_size(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path, LARGEST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         notes = (f"byte {error.start} is not part of a character",)
         raise IntervError("E110", f"'{path}' is not UTF-8 text", notes=notes) from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = error.strerror or str(error)
+        reason = reason[:1].lower() + reason[1:]
         raise IntervError("E200", f"'{path}' cannot be read: {reason}") from error
     return _parse(text, path)
 
 
 def check_size(path: Path) -> None:
-    """Raise E200 for a file that is not there, or larger than 64 MiB."""
+    """Raise E200 for what is not there, is no regular file, or is larger than 64 MiB."""
     try:
-        size = path.stat().st_size
+        check_regular(path, LARGEST_BYTES)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = error.strerror or str(error)
+        reason = reason[:1].lower() + reason[1:]
         raise IntervError("E200", f"'{path}' cannot be read: {reason}") from error
-    if size > LARGEST_BYTES:
-        raise IntervError("E200", f"'{path}' is larger than {LARGEST_BYTES >> 20} MiB")
 
 
 def _parse(text: str, path: Path) -> object:
@@ -70,8 +71,7 @@ def _no_constant(word: str) -> object:
 def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(n for n, _ in pairs).items() if times > 1)
         raise ValueError(f"the field {shown(twice)} is given twice in one object")
     return found
 

@@ -43,6 +43,8 @@ class Sink:
     Options: ClassVar[type[SinkOptions]] = SinkOptions
     # Names of the options that may come without their name, in their order.
     positional: ClassVar[tuple[str, ...]] = ()
+    # Whether what is stored outlives the engine, so that nothing on its way may be lost.
+    lasting: ClassVar[bool] = True
 
     def __init__(self, options: Any, root: Path) -> None:
         self.options = options
@@ -68,6 +70,13 @@ class Sink:
     def deliver(self, key: str, captured: Captured) -> Detail | Future[Detail]:
         """Store one record that the engine knows as `key`; only `memory` needs the key."""
         return self.put(captured)
+
+    def missing(self, captured: Captured) -> Captured | None:
+        """Return what of a record is not stored yet, None where all of it is.
+
+        Asked of records that a killed engine may have stored before it could note so.
+        """
+        return captured
 
     def tick(self) -> float | None:
         """Do what time asks for; return the seconds until the next call, None for no matter."""

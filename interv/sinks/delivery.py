@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from interv.errors import IntervError
 from interv.sinks.base import Detail, Sink
+from interv.sinks.journal import Journal
 from interv.sinks.queue import Queue, Waiting
 from interv.sinks.record import Captured
 from interv.sinks.spill import Spill
@@ -47,6 +48,9 @@ class Delivery:
     thread, of a record that is dropped on the one that submits. `on_error` is given the error of
     each record that ends in one, and those that belong to none (the sink cannot be closed). Both
     are called without a lock; what they raise is logged.
+
+    With a `journal` a record is in a file from before `submit` returns until it has its outcome,
+    and not in this process's memory. Where the journal has no room `submit` waits for the outcome.
     """
 
     def __init__(
@@ -55,13 +59,16 @@ class Delivery:
         name: str,
         on_done: Callable[[Outcome], None],
         on_error: Callable[[IntervError], None],
+        journal: Journal | None = None,
     ) -> None:
         self.name = name
+        self._journal = journal
         self._sink, self._on_done, self._on_error = sink, on_done, on_error
         options = sink.options
-        self._spill = Spill(options.spill_mib << 20)
+        self._spill = Spill(options.spill_mib << 20, journal.about if journal else None)
         self._queue = Queue(options.queue_mib << 20, options.overflow, self._spill)
         self._lock = threading.Lock()
+        self._settled = threading.Condition(self._lock)
         self._unsettled: dict[Waiting, None] = {}
         self._counts: dict[Status, int] = {"ok": 0, "error": 0, "dropped": 0}
         self._flush_at: int | None = None  # how many records must be with the sink before
@@ -79,6 +86,16 @@ class Delivery:
         """Return how many records have no outcome yet."""
         with self._lock:
             return len(self._unsettled)
+
+    @property
+    def lasting(self) -> bool:
+        """Say whether what the sink stores outlives the engine."""
+        return self._sink.lasting
+
+    @property
+    def runs(self) -> bool:
+        """Say whether the sink may still be writing."""
+        return self._thread.is_alive()
 
     @property
     def queued_bytes(self) -> int:
@@ -99,6 +116,7 @@ class Delivery:
         one = Waiting(key, captured.request, captured.bytes, captured)
         with self._lock:
             self._unsettled[one] = None
+        safe = self._keep(one)
         try:
             taken = self._queue.put(one)
         except Exception as error:  # the spill's disk
@@ -108,6 +126,22 @@ class Delivery:
             self._settle(one, Outcome(key, self.name, "dropped"))
         elif taken == "closed":
             self._late(one)
+        elif not (safe or one.spilled):
+            self.flush()
+            with self._settled:
+                self._settled.wait_for(lambda: one not in self._unsettled)
+
+    def _keep(self, one: Waiting) -> bool:
+        """Write a record to the journal, and say whether a killed process would not lose it."""
+        if self._journal is None:
+            return True
+        try:
+            one.kept = self._journal.write(one.rows())
+        except Exception as error:
+            logger.warning("sink '%s' is waited for: no journal of it: %s", self.name, error)
+            return False
+        one.captured = None
+        return True
 
     def flush(self) -> None:
         """Let the sink store what it holds back, once all that waits now is with it."""
@@ -115,12 +149,16 @@ class Delivery:
             self._flush_at = self._queue.taken
         self._queue.wake()
 
+    def end(self) -> None:
+        """Take nothing more, without waiting until what is queued is delivered."""
+        self._queue.close()
+
     def close(self, timeout: float | None = None) -> bool:
         """Deliver what is queued, end the sink, and say whether all of that was done in time.
 
         What is not done after `timeout` seconds ends in an error.
         """
-        self._queue.close()
+        self.end()
         self._thread.join(timeout)
         with self._lock:
             late = list(self._unsettled)
@@ -157,8 +195,7 @@ class Delivery:
 
     def _deliver(self, one: Waiting) -> None:
         try:
-            captured = self._spill.read(one.spilled) if one.spilled else one.captured
-            assert captured is not None
+            captured = self._spill.read(one.spilled) if one.spilled else one.rows()
             one.captured = None  # once the sink lets go of them, the rows are free
             stored = self._sink.deliver(one.key, captured)
             if isinstance(stored, Future):
@@ -180,7 +217,9 @@ class Delivery:
     def _late(self, one: Waiting) -> None:
         what = f"what was captured of request '{one.request}'"
         message = f"sink '{self.name}' was closed before it had stored {what}"
-        self._settle_error(one, IntervError("E553", message))
+        if one.kept or one.spilled:
+            message += "; the next engine that starts here does"
+        self._settle_error(one, IntervError("E553", message), stays=True)
 
     def _fail(self, one: Waiting, error: BaseException) -> None:
         what = f"what was captured of request '{one.request}'"
@@ -191,18 +230,23 @@ class Delivery:
             helps += error.helps
         self._settle_error(one, IntervError("E552", message, helps=helps))
 
-    def _settle_error(self, one: Waiting, error: IntervError) -> None:
+    def _settle_error(self, one: Waiting, error: IntervError, stays: bool = False) -> None:
         text = f"{error.code}: {error.message}"
-        if self._settle(one, Outcome(one.key, self.name, "error", error=text)):
+        if self._settle(one, Outcome(one.key, self.name, "error", error=text), stays):
             self._report(error)
 
-    def _settle(self, one: Waiting, outcome: Outcome) -> bool:
-        """Give a record its outcome, unless it has one."""
+    def _settle(self, one: Waiting, outcome: Outcome, stays: bool = False) -> bool:
+        """Give a record its outcome, unless it has one; its file goes, or `stays` to be rescued."""
         with self._lock:
             if one not in self._unsettled:
                 return False
             del self._unsettled[one]
             self._counts[outcome.status] += 1
+            self._settled.notify_all()
+        if not stays:
+            one.leave_journal()
+            if one.spilled is not None:
+                self._spill.remove(one.spilled)
         try:
             self._on_done(outcome)
         except Exception:

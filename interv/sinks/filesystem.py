@@ -20,6 +20,7 @@ from interv.wording import layer_text
 
 if TYPE_CHECKING:
     from interv.sinks.container import Encoded
+    from interv.sinks.present import Present
 
 # So many records or places fill a shard of few rows: the header of a file stays small.
 MOST_RECORDS = 4096
@@ -73,6 +74,7 @@ class Filesystem(Sink):
             raise IntervError("E550", f"'{self.folder}' cannot be written: {reason}") from error
         self._shard = _Shard()
         self._shards = 0
+        self._present: Present | None = None
 
     @classmethod
     def faults(cls, options: SinkOptions, root: Path) -> Iterator[tuple[str, str]]:
@@ -97,6 +99,14 @@ class Filesystem(Sink):
             records = [replace(captured, parts=(part,)) for part in captured.parts]
         files = [encode(record, self.options.quantize) for record in records]
         return self._store(files, [_stem(record) for record in records])
+
+    def missing(self, captured: Captured) -> Captured | None:
+        """Return a record without the places that files of the folder have of it."""
+        from interv.sinks.present import Present
+
+        self._present = self._present or Present(self.folder)
+        parts = tuple(one for one in captured.parts if not self._present.has(captured, one))
+        return replace(captured, parts=parts) if parts else None
 
     def tick(self) -> float | None:
         """Write a shard that is old enough."""

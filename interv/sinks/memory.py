@@ -26,6 +26,7 @@ class Memory(Sink):
     """
 
     Options: ClassVar[type[SinkOptions]] = MemoryOptions
+    lasting: ClassVar[bool] = False
 
     def __init__(self, options: Any, root: Path, folder: Path | None = None) -> None:
         super().__init__(options, root)

@@ -5,21 +5,37 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from interv.sinks.journal import read_record
 from interv.sinks.record import Captured
 from interv.sinks.spill import Spill, Spilled
 
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One record on its way: in memory, on disk, or already handed over."""
+    """One record on its way: in memory, in a journal or on disk, or already handed over."""
 
     key: str
     request: str
     bytes: int
     captured: Captured | None
     spilled: Spilled | None = None
+    kept: Path | None = None  # its file in the journal
+
+    def rows(self) -> Captured:
+        """Return the record where it is not on disk."""
+        if self.captured is None:
+            assert self.kept is not None
+            return read_record(self.kept)
+        return self.captured
+
+    def leave_journal(self) -> None:
+        """Remove the record's file in the journal."""
+        if self.kept is not None:
+            self.kept.unlink(missing_ok=True)
+            self.kept = None
 
 
 class Queue:
@@ -128,8 +144,8 @@ class Queue:
         return "taken"
 
     def _to_disk(self, one: Waiting) -> bool:
-        assert one.captured is not None
-        one.spilled = self._spill.write(one.captured)
+        one.spilled = self._spill.write(one.rows())
         if one.spilled is not None:
             one.captured = None
+            one.leave_journal()
         return one.spilled is not None

@@ -1,16 +1,18 @@
 """What became of each captured request: small files beside its rows, for whoever waits for them.
 
-A worker writes a file once all rows of a request are where they should be, or are known not to
-be; clients and the server read it by the request's handle.
+    ENGINE.captures/results/HANDLE/SAMPLE-STAGE.json
+
+A worker writes a file once all rows of a sample are where they should be, or are known not to be;
+clients and the server read it by the request's handle, which tells them no more than that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,14 +20,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from interv.errors import IntervError
+from interv.sinks.owner import shared_place
 
 Status: TypeAlias = Literal["ok", "held", "dropped", "error"]
 _NAME = re.compile(r"^[A-Za-z0-9-]{1,80}$")
-# How many results are kept; the oldest go first.
+# How many requests' results are kept; the oldest go first, a quarter of so many at once.
 _MOST = 4096
-_LOOK_S = 0.01
-# How old the folder of an engine is that no process has claimed, when it is taken for left over.
-_LEFT_S = 3600.0
+# How often a client looks: soon at first, then less and less.
+_LOOK_S, _LOOK_LESS, _LONGEST_LOOK_S = 0.002, 1.3, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,90 +56,101 @@ def engine_folder(engine: str) -> Path:
     """
     if not _NAME.match(engine):
         raise IntervError("E562", f"'{engine:.80}' is not the name of an engine")
-    shared = Path("/dev/shm")
-    usable = shared.is_dir() and os.access(shared, os.W_OK)
-    return (shared if usable else Path(tempfile.gettempdir())) / f"{engine}.captures"
+    return shared_place() / f"{engine}.captures"
 
 
-def claim(folder: Path) -> None:
-    """Make an engine's folder for this process, and remove those of engines that were killed."""
-    for other in folder.parent.glob("interv-*.captures"):
-        owners = [path.name.partition("-")[2] for path in other.glob("pid-*")]
-        # One without a name is being made, or what is left of one.
-        gone = not any(map(_runs, owners)) if owners else _age_s(other) > _LEFT_S
-        if other != folder and gone:
-            shutil.rmtree(other, ignore_errors=True)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / f"pid-{os.getpid()}").touch()
+def check_handle(handle: str) -> None:
+    """Raise IntervError E562 for what is no handle."""
+    if not _NAME.match(handle):
+        raise IntervError("E562", f"'{handle:.80}' is not the handle of a captured request")
 
 
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+def results_of(handle: str) -> Results | None:
+    """Return the results of the engine on this machine that has some of a handle, if one has."""
+    check_handle(handle)
+    for folder in shared_place().glob("interv-*.captures"):
+        if os.path.isdir(folder / "results" / handle):  # another user's is not ours to look into
+            return Results(folder)
+    return None
 
 
-def _runs(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        pass  # another user's
-    return True
+def wait_for(handle: str, samples: int, timeout_s: float) -> tuple[Result, ...]:
+    """Wait until an engine on this machine has all results of a request, and return them.
+
+    Raises IntervError E562 for what is no handle, E563 where they are not after `timeout_s`.
+    """
+    deadline, pause = time.monotonic() + timeout_s, _LOOK_S
+    while True:
+        known = results_of(handle)
+        found = known.complete(handle, samples) if known is not None else None
+        if found is not None:
+            return found
+        if time.monotonic() > deadline:
+            raise not_there(handle, len(known.read(handle)) if known else 0, timeout_s)
+        time.sleep(pause)
+        pause = min(pause * _LOOK_LESS, _LONGEST_LOOK_S)
+
+
+def not_there(handle: str, parts: int, timeout_s: float) -> IntervError:
+    """Return E563 for results that have not come."""
+    return IntervError(
+        "E563",
+        f"the captured rows of '{handle}' are not there after {timeout_s:g} s",
+        notes=[f"{parts} parts have arrived"],
+        helps=["wait longer, or look for errors of the sink in the engine's log"],
+    )
 
 
 class Results:
     """The results of one engine's requests, a file for each sample and pipeline stage."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "results"
+    def __init__(self, folder: Path, stages: int = 1) -> None:
+        self._folder, self._stages = folder / "results", stages
+        self._written = 0
 
     def write(self, handle: str, part: str, results: Sequence[Result]) -> None:
         """Publish the results of a sample; writing them again takes the place of the last."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target = self._folder / f"{handle}.{part}.json"
+        place = self._folder / handle
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = place / f"{part}.json"
         made = target.with_suffix(".part")
-        made.write_text(json.dumps([asdict(one) for one in results]), encoding="utf-8")
+        said = {"stages": self._stages, "results": [asdict(one) for one in results]}
+        made.write_text(json.dumps(said), encoding="utf-8")
         made.replace(target)
-        self._forget()
+        self._written += 1
+        if self._written % (_MOST // 4) == 0:
+            self._forget()
 
     def read(self, handle: str) -> dict[str, tuple[Result, ...]]:
         """Return what is there of a request, by sample and stage.
 
         Raises IntervError E562 for what is no handle.
         """
-        if not _NAME.match(handle):
-            raise IntervError("E562", f"'{handle:.80}' is not the handle of a captured request")
-        found = sorted(self._folder.glob(f"{handle}.*.json"))
-        return {path.name.split(".")[1]: _load(path) for path in found}
+        return self._parts(handle)[0]
 
-    def wait(self, handle: str, parts: int, timeout_s: float) -> tuple[Result, ...]:
-        """Wait until so many parts of a request are there, and return their results.
+    def complete(self, handle: str, samples: int = 1) -> tuple[Result, ...] | None:
+        """Return the results of a request of which all stages of so many samples are there."""
+        parts, stages = self._parts(handle)
+        if not stages or len(parts) < samples * stages:
+            return None
+        return tuple(one for part in parts.values() for one in part)
 
-        Raises IntervError E563 where they are not after `timeout_s`.
-        """
-        deadline = time.monotonic() + timeout_s
-        while len(found := self.read(handle)) < parts:
-            if time.monotonic() > deadline:
-                raise IntervError(
-                    "E563",
-                    f"the captured rows of '{handle}' are not there after {timeout_s:g} s",
-                    notes=[f"{len(found)} of {parts} parts have arrived"],
-                    helps=["wait longer, or look for errors of the sink in the engine's log"],
-                )
-            time.sleep(_LOOK_S)
-        return tuple(one for part in found.values() for one in part)
+    def _parts(self, handle: str) -> tuple[dict[str, tuple[Result, ...]], int]:
+        """Return what is there, and how many stages each sample has; 0 where it is not known."""
+        check_handle(handle)
+        parts, stages = {}, 0
+        with contextlib.suppress(FileNotFoundError):
+            for name in sorted(os.listdir(self._folder / handle)):
+                if name.endswith(".json"):
+                    text = (self._folder / handle / name).read_text(encoding="utf-8")
+                    said: dict[str, Any] = json.loads(text)
+                    stages = said["stages"]
+                    parts[name.removesuffix(".json")] = tuple(Result(**r) for r in said["results"])
+        return parts, stages
 
     def _forget(self) -> None:
-        listed = list(self._folder.glob("*.json"))
-        if len(listed) > _MOST + _MOST // 4:
+        listed = list(self._folder.iterdir())
+        if len(listed) > _MOST:
             listed.sort(key=lambda path: path.stat().st_mtime)
             for path in listed[: len(listed) - _MOST]:
-                path.unlink(missing_ok=True)
-
-
-def _load(path: Path) -> tuple[Result, ...]:
-    data: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(Result(**one) for one in data)
+                shutil.rmtree(path, ignore_errors=True)

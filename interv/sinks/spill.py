@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+from interv.sinks.journal import About, Journal, read_record
+from interv.sinks.owner import Hold, new_name, temporary
 from interv.sinks.record import Captured
 
 
@@ -21,12 +20,16 @@ class Spilled:
 
 
 class Spill:
-    """Write records to a folder of their own, and read each back once."""
+    """Write records to a folder of their own, where each stays until it is removed.
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._bytes = self._count = 0
-        self._folder: Path | None = None
+    The folder is a journal of the sink that `about` describes, so that a killed process loses none.
+    """
+
+    def __init__(self, most_bytes: int, about: About | None = None) -> None:
+        self._most_bytes, self._about = most_bytes, about
+        self._bytes = 0
+        self._hold: Hold | None = None
+        self._journal: Journal | None = None
         self._lock = threading.Lock()
 
     @property
@@ -40,40 +43,38 @@ class Spill:
 
         Room is counted in rows, beside which labels are small.
         """
-        from interv.sinks.container import encode, write
-        from interv.sinks.publish import write_part
-
         size = captured.bytes
         with self._lock:
             if self._bytes + size > self._most_bytes:
                 return None
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="interv-spill-"))
+            journal = self._opened()
             self._bytes += size
-            self._count += 1
-            name = f"{self._count:06d}"
-        data = partial(write, encoded=encode(captured, exact=True))
         try:
-            return Spilled(write_part(self._folder, name, data, fsync=False), size)
+            return Spilled(journal.write(captured), size)
         except BaseException:
             self._free(size)
             raise
 
     def read(self, spilled: Spilled) -> Captured:
-        """Return a record that was written; its file is gone afterwards."""
-        from interv.sinks.reading import CaptureFile
+        """Return a record that was written."""
+        return read_record(spilled.path)
 
-        try:
-            with CaptureFile(spilled.path) as file:
-                return next(file.captured())
-        finally:
-            spilled.path.unlink(missing_ok=True)
-            self._free(spilled.bytes)
+    def remove(self, spilled: Spilled) -> None:
+        """Forget a record; its rows that were read stay."""
+        spilled.path.unlink(missing_ok=True)
+        self._free(spilled.bytes)
 
     def close(self) -> None:
         """Remove the folder."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._hold is not None:
+            self._hold.release()
+
+    def _opened(self) -> Journal:
+        if self._journal is None:
+            place, name = temporary(), new_name()
+            self._hold = Hold(place, name)
+            self._journal = Journal(place / f"{name}.spill", self._about)
+        return self._journal
 
     def _free(self, size: int) -> None:
         with self._lock:

@@ -20,14 +20,17 @@ SUFFIXES = (".pt", ".safetensors", *PICKLES)
 BESIDE = (Namespace,)
 
 
-def load_adapter(decl: AdapterDecl, root: Path, span: Span | None = None) -> Adapter:
+def load_adapter(
+    decl: AdapterDecl, root: Path, span: Span | None = None, light: bool = False
+) -> Adapter:
     """Load the adapter that `decl` declares; relative paths start at `root`.
 
     A folder is pyreft's; a `.pt`, `.pkl` or `.safetensors` file holds LM-Steer's projections, or
     plain tensors. Raises E220 to E228 and E233 to E235, at `span`, naming file, tensor and layer.
+    If `light`, torch is not loaded, and NeedsTorch is raised for what only it may be able to read.
     """
     try:
-        return _load(decl, root)
+        return _load(decl, root, light)
     except IntervError as error:
         found = [_declared(one, decl, span) for one in each(error)]
     raise_all(found)
@@ -61,16 +64,16 @@ def _declared(error: IntervError, decl: AdapterDecl, span: Span | None) -> Inter
     return IntervError(error.code, message, span, notes=error.notes, helps=error.helps)
 
 
-def _load(decl: AdapterDecl, root: Path) -> Adapter:
+def _load(decl: AdapterDecl, root: Path, light: bool = False) -> Adapter:
     path = root / decl.path
-    return make_adapter(decl.name, path, decl.path, _read(path, decl.path))
+    return make_adapter(decl.name, path, decl.path, _read(path, decl.path, light))
 
 
-def _read(path: Path, shown: str) -> Found:
+def _read(path: Path, shown: str, light: bool) -> Found:
     if not path.exists():
         raise _missing(path, shown)
     if path.is_dir():
-        return pyreft.read(path, shown)
+        return pyreft.read(path, shown, light)
     if path.suffix not in SUFFIXES:
         raise IntervError(
             "E221",
@@ -78,7 +81,7 @@ def _read(path: Path, shown: str) -> Found:
             notes=(f"an adapter is a pyreft folder, or a file: {', '.join(SUFFIXES)}",),
             helps=("name the folder that holds it",) if path.suffix == ".bin" else (),
         )
-    arrays = read_arrays(path, shown, BESIDE)
+    arrays = read_arrays(path, shown, BESIDE, light)
     if lm_steer.is_lm_steer(arrays):
         return lm_steer.from_arrays(arrays)
     return plain.from_arrays(arrays)

@@ -57,15 +57,18 @@ class Arrays:
         return values
 
 
-def read_arrays(path: Path, shown: str, allowed: Sequence[type] = ()) -> Arrays:
+def read_arrays(
+    path: Path, shown: str, allowed: Sequence[type] = (), light: bool = False
+) -> Arrays:
     """Read all tensors of a safetensors file, of a torch archive or of a pickle.
 
     In an archive types of `allowed` may stand beside the tensors. Raises E220 for a file that
-    cannot be read, E222 for one that is damaged or holds other objects.
+    cannot be read, E222 for one that is damaged or holds other objects. If `light`, torch is not
+    loaded, and NeedsTorch is raised for what it may be able to read.
     """
     try:
         if path.suffix in TORCH:
-            return _from_objects(path, shown, pt_file.load(path, allowed))
+            return _from_objects(path, shown, pt_file.load(path, allowed, light))
         if path.suffix in PICKLES:
             return _from_objects(path, shown, pt_file.load_pickle(path))
         return _from_safetensors(path, shown)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from interv.files import check_regular
 from interv.vectors.raw import FACTS, BadFile, Contents, Raw, facts_of
 
 PREFIX = "direction."
@@ -72,7 +73,7 @@ def read(path: Path) -> Contents:
 
     Raises BadFile where a count, an offset or a size in the header does not fit the file.
     """
-    if path.stat().st_size == 0:
+    if check_regular(path) == 0:
         raise BadFile("it is empty")
     data = np.memmap(path, dtype=np.uint8, mode="r")
     cursor = _Cursor(data)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,7 +16,8 @@ from interv.vectors.directions import Directions, Vector, make_directions
 from interv.vectors.raw import BadFile, Contents, Raw, decode, fetch, rounds
 from interv.vectors.words import EVERY, at_text, list_text
 
-READERS: Mapping[str, Callable[[Path], Contents]] = {
+Readers: TypeAlias = Mapping[str, Callable[[Path], Contents]]
+READERS: Readers = {
     ".gguf": gguf_file.read,
     ".pickle": pt_file.read_pickle,
     ".pkl": pt_file.read_pickle,
@@ -23,15 +26,25 @@ READERS: Mapping[str, Callable[[Path], Contents]] = {
 }
 
 
-def load_vector(decl: VectorDecl, root: Path, span: Span | None = None) -> Directions:
+# The same without torch: NeedsTorch is raised for what only it may be able to read.
+LIGHT: Readers = {
+    **READERS,
+    ".pt": partial(pt_file.read, light=True),
+}
+
+
+def load_vector(
+    decl: VectorDecl, root: Path, span: Span | None = None, light: bool = False
+) -> Directions:
     """Load the vector that `decl` declares; relative paths start at `root`.
 
     A file with a direction for each layer gives a bank, one tensor of shape [H] (or chosen by
     `key`) a direction for every layer, one tensor [L, H] a bank whose row i is layer i. `unit`
-    normalises in float64. Raises E220 to E228, at `span`, naming file, tensor and layer.
+    normalises in float64. Raises E220 to E228, at `span`, naming file, tensor and layer. If
+    `light`, torch is not loaded, and NeedsTorch is raised for what only it may be able to read.
     """
     try:
-        return _load(decl, root)
+        return _load(decl, root, LIGHT if light else READERS)
     except IntervError as error:
         found = [_declared(one, decl, span) for one in each(error)]
     raise_all(found)
@@ -48,9 +61,9 @@ def _declared(error: IntervError, decl: VectorDecl, span: Span | None) -> Interv
     return IntervError(error.code, message, span, notes=error.notes, helps=error.helps)
 
 
-def _load(decl: VectorDecl, root: Path) -> Directions:
+def _load(decl: VectorDecl, root: Path, readers: Readers = READERS) -> Directions:
     path = root / decl.path
-    contents = _read(path, decl.path)
+    contents = _read(path, decl.path, readers)
     names = _names(contents, decl.path, decl.key)
     found, rows = _meaning(contents, names, decl.path, decl.key)
     _check(found, decl.path)
@@ -69,7 +82,7 @@ def _load(decl: VectorDecl, root: Path) -> Directions:
     )
 
 
-def _read(path: Path, shown: str) -> Contents:
+def _read(path: Path, shown: str, readers: Readers) -> Contents:
     if path.suffix not in READERS:
         raise IntervError(
             "E221",
@@ -80,7 +93,7 @@ def _read(path: Path, shown: str) -> Contents:
     if not path.is_file():
         raise _missing(path, shown)
     try:
-        return READERS[path.suffix](path)
+        return readers[path.suffix](path)
     except OSError as error:
         raise IntervError("E220", f"'{shown}' cannot be read: {error.strerror or error}") from error
     except BadFile as error:

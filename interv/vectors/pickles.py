@@ -10,6 +10,7 @@ a nested key ends the process (tests/vectors/test_library_unpickler.py).
 from __future__ import annotations
 
 import io
+import mmap
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -54,16 +55,26 @@ SIZED = MappingProxyType({"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3})
 KEPT = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 FETCHED = frozenset({"GET", "BINGET", "LONG_BINGET"})
 SKIPPED = frozenset({"PROTO", "FRAME"})
+# Where the functions stand that torch calls of itself when it reads.
+TORCHS = frozenset({"torch", "collections", "argparse"})
 
 
-def loads(data: bytes, storages: Storages | None = None) -> object:
+class Refused(BadFile):
+    """Raised for a call that no reader of ours or of torch ever makes."""
+
+
+def loads(
+    data: bytes | mmap.mmap, storages: Storages | None = None, budget: Budget | None = None
+) -> object:
     """Return what a pickle holds: plain containers and numbers, Array and Record.
 
-    Nothing is imported, called or allocated beyond a few times the pickle's size. Raises BadFile
-    for a pickle that is damaged, that calls anything or holds what is neither of these.
+    Nothing is imported, called or allocated beyond a few times the pickle's size, or what is left
+    of the `budget` of the file around it. Raises BadFile for a pickle that is damaged, that calls
+    anything or holds what is neither of these.
     """
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
-        return _Reader(io.BytesIO(data), Budget(len(data)), storages).read()
+        return _Reader(stream, budget or Budget(len(data)), storages).read()
     except BadFile:
         raise
     except (ValueError, LookupError, TypeError, OverflowError, EOFError, AttributeError) as error:
@@ -74,7 +85,7 @@ def loads(data: bytes, storages: Storages | None = None) -> object:
 class _Reader:
     """A pickle machine: a stack, the depths of its marks, and what is kept by number."""
 
-    stream: io.BytesIO
+    stream: io.BytesIO | mmap.mmap
     budget: Budget
     storages: Storages | None = None
     stack: list[Any] = field(default_factory=list)
@@ -83,7 +94,7 @@ class _Reader:
     inner: bool = False  # of the bytes in which torch packs a storage; they hold no others
 
     def read(self) -> object:
-        for opcode, argument, _ in pickletools.genops(self.stream):
+        for opcode, argument, _ in pickletools.genops(self.stream):  # type: ignore[arg-type]
             name = opcode.name
             if name == "STOP":
                 return self.pop()
@@ -185,7 +196,8 @@ class _Reader:
         elif what.path in CALLS:
             self.stack.append(CALLS[what.path](arguments, self.budget))
         else:
-            raise BadFile(f"its pickle asks to call '{what}'; nothing in a pickle is ever called")
+            kind = BadFile if what.module.partition(".")[0] in TORCHS else Refused
+            raise kind(f"its pickle asks to call '{what}'; nothing in a pickle is ever called")
 
     def make_object(self, _: object) -> None:
         arguments, of = self.pop(), self.pop()

@@ -12,7 +12,7 @@ from interv.vectors.words import EVERY, at_text, list_text
 
 NAME = re.compile(r"(?:layer\.(0|[1-9][0-9]{0,5})\.)?(read|bias|write|weight)")
 # The names that a linear map has when it was saved by EasySteer's linear transport.
-TRANSPORT = {"A_": "weight", "B_": "bias"}
+TRANSPORT = MAP, BIAS = ("A_", "B_")
 SCALE = "EasySteer's scale s means s·(h A_ᵀ + B_), which is the same at scale 1 alone"
 LOW_RANK = {"read", "write"}
 FORMS = "read, bias, write (low rank) or weight, bias (linear), each behind layer.N. or alone"
@@ -35,9 +35,8 @@ def from_arrays(arrays: Arrays) -> Found:
     A bias that is missing is zero. Raises E223 for a tensor that is missing, E227 for a shape
     that does not fit, E235 for names that go together in no way.
     """
-    transport = bool(arrays.by_name) and set(arrays.by_name) <= set(TRANSPORT)
-    if transport:
-        arrays = _transport(arrays)
+    if arrays.by_name and set(arrays.by_name) <= set(TRANSPORT):
+        return _transport(arrays)
     by_layer = _by_layer(arrays)
     kinds = {layer: bool(names & LOW_RANK) for layer, names in by_layer.items()}
     both = [layer for layer, names in by_layer.items() if names & LOW_RANK and "weight" in names]
@@ -47,17 +46,17 @@ def from_arrays(arrays: Arrays) -> Found:
             f"'{arrays.shown}' holds low-rank updates and linear maps{at_text(both)}",
             notes=(f"an adapter has {FORMS}",),
         )
-    read = _low_rank if any(kinds.values()) else _linear
-    parts = {layer: read(arrays, _prefix(layer)) for layer in by_layer}
-    return Found(arrays.format, parts, notes=(SCALE,) if transport else ())
+    read = _low_rank if any(kinds.values()) else _plain_linear
+    return Found(arrays.format, {layer: read(arrays, _prefix(layer)) for layer in by_layer})
 
 
-def _transport(arrays: Arrays) -> Arrays:
-    """Return A_ [H, H] and B_ under our names; B_ may have the batch axis of a fit, [1, H]."""
-    named = {TRANSPORT[name]: values for name, values in arrays.by_name.items()}
-    if "bias" in named and named["bias"].ndim == 2 and len(named["bias"]) == 1:
-        named["bias"] = named["bias"][0]
-    return Arrays(arrays.shown, arrays.format, named)
+def _transport(arrays: Arrays) -> Found:
+    """Return A_ [H, H] and B_, for every layer; B_ may have the batch axis of a fit, [1, H]."""
+    named = dict(arrays.by_name)
+    if BIAS in named and named[BIAS].ndim == 2 and len(named[BIAS]) == 1:
+        named[BIAS] = named[BIAS][0]
+    parts = _linear(Arrays(arrays.shown, arrays.format, named), MAP, BIAS)
+    return Found(arrays.format, {EVERY: parts}, notes=(SCALE,))
 
 
 def _by_layer(arrays: Arrays) -> dict[int, set[str]]:
@@ -90,20 +89,24 @@ def _low_rank(arrays: Arrays, prefix: str) -> Parts:
     rank, width = read.shape
     wanted = f"[{rank}, {width}], as '{prefix}read'"
     write = arrays.pick(f"{prefix}write", (rank, width), wanted)
-    return LowRankParts(read, _bias(arrays, prefix, rank, "[rank]"), write)
+    return LowRankParts(read, _bias(arrays, f"{prefix}bias", rank, "[rank]"), write)
 
 
-def _linear(arrays: Arrays, prefix: str) -> Parts:
-    weight = arrays.pick(f"{prefix}weight", (None, None), "[H, H]")
+def _plain_linear(arrays: Arrays, prefix: str) -> Parts:
+    return _linear(arrays, f"{prefix}weight", f"{prefix}bias")
+
+
+def _linear(arrays: Arrays, map_name: str, bias_name: str) -> Parts:
+    weight = arrays.pick(map_name, (None, None), "[H, H]")
     width = weight.shape[1]
-    weight = arrays.pick(f"{prefix}weight", (width, width), "[H, H]")
-    return LinearParts(weight, _bias(arrays, prefix, width, "[H]"))
+    weight = arrays.pick(map_name, (width, width), "[H, H]")
+    return LinearParts(weight, _bias(arrays, bias_name, width, "[H]"))
 
 
-def _bias(arrays: Arrays, prefix: str, length: int, wanted: str) -> Array | None:
-    if f"{prefix}bias" not in arrays.by_name:
+def _bias(arrays: Arrays, name: str, length: int, wanted: str) -> Array | None:
+    if name not in arrays.by_name:
         return None
-    return arrays.pick(f"{prefix}bias", (length,), f"{wanted}, here [{length}]")
+    return arrays.pick(name, (length,), f"{wanted}, here [{length}]")
 
 
 def _prefix(layer: int) -> str:

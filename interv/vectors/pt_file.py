@@ -18,14 +18,17 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from interv.files import MIB, check_regular, map_regular
 from interv.vectors import objects
 from interv.vectors.pickle_values import Budget, unpack
-from interv.vectors.pickles import loads
-from interv.vectors.raw import BadFile, Contents
+from interv.vectors.pickles import Refused, loads
+from interv.vectors.raw import BadFile, Contents, NeedsTorch
 
 # A record of ours beside those of torch, which it does not look at.
 HINT = "interv/model_hint"
 MOST_HINT_BYTES = 1 << 10
+# An adapter of float64 maps [H, H] for 8 layers of 8192 is as large.
+MOST_BYTES = 4096 * MIB
 # What zipfile raises of a damaged entry: names that are not UTF-8, passwords, headers cut short,
 # places before the start of the file.
 UNREADABLE = (
@@ -39,14 +42,14 @@ UNREADABLE = (
 )
 
 
-def read(path: Path) -> Contents:
+def read(path: Path, light: bool = False) -> Contents:
     """Return the directions of a `.pt` file: a bare array (named ""), a dict of arrays, or more.
 
     Keys are layers (`14` or "layer.14") or names; chatspace's bundles and specs are read too.
     Raises BadFile for anything else, for what would have to be called, for the format torch wrote
     before version 1.6, and for archives that would unpack to more than the file's size.
     """
-    found = objects.contents(load(path), "pt", path.stat().st_size)
+    found = objects.contents(load(path, light=light), "pt", path.stat().st_size)
     return replace(found, hint=_hint(path))
 
 
@@ -56,18 +59,25 @@ def read_pickle(path: Path) -> Contents:
 
 
 def load_pickle(path: Path) -> object:
-    """Return what a pickle holds; raise BadFile as `loads` does."""
-    return loads(path.read_bytes())
+    """Return what a pickle holds; raise BadFile as `loads` does.
+
+    Only what is looked at is read: most of a file may be a hole.
+    """
+    return loads(map_regular(path, MOST_BYTES))
 
 
-def load(path: Path, allowed: Sequence[type] = ()) -> object:
+def load(path: Path, allowed: Sequence[type] = (), light: bool = False) -> object:
     """Return what a `.pt` file holds: tensors, arrays, plain containers, and `allowed` types.
 
-    An allowed type must do nothing when it is made and filled. Raises BadFile as `read` does.
+    An allowed type must do nothing when it is made and filled. Raises BadFile as `read` does. If
+    `light`, torch is not loaded, and NeedsTorch is raised for what it may be able to read.
     """
+    check_regular(path, MOST_BYTES)
+    _check_archive(path)
+    if light:
+        return _load_light(path)
     import torch
 
-    _check_archive(path)
     try:
         # Its remarks on pickle protocols say nothing about the numbers that are read.
         with (
@@ -120,10 +130,21 @@ def _check_archive(path: Path) -> None:
         raise BadFile("its archive unpacks to more than the file's own size")
 
 
+def _load_light(path: Path) -> object:
+    try:
+        return _load_as_data(path)
+    except Refused:
+        raise
+    except BadFile as error:
+        raise NeedsTorch(str(error)) from error
+
+
 def _load_as_data(path: Path) -> object:
     """Read an archive that torch refuses: its pickle as data, its storages by their keys."""
     with zipfile.ZipFile(path) as archive:
+        # Of the archive: where arrays are storages of their own, the pickle is a few words.
         budget = Budget(path.stat().st_size)
+        known: dict[str, object] = {}
         found = [name for name in archive.namelist() if PurePosixPath(name).name == "data.pkl"]
         if len(found) != 1:
             raise BadFile("it is not an archive of torch")
@@ -132,9 +153,12 @@ def _load_as_data(path: Path) -> object:
         def storage(said: tuple[object, ...]) -> object:
             if len(said) < 5 or type(said[2]) is not str:
                 raise BadFile("its pickle holds a torch storage that is damaged")
-            return unpack(said, _entry(archive, f"{root}/data/{said[2]}"), budget)
+            if said[2] not in known:  # tensors may be views of one storage
+                data = _entry(archive, f"{root}/data/{said[2]}")
+                known[said[2]] = unpack(said, data, budget)
+            return known[said[2]]
 
-        return loads(_entry(archive, found[0]), storage)
+        return loads(_entry(archive, found[0]), storage, budget)
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:

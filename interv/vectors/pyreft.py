@@ -26,20 +26,20 @@ POSITIONS = "pyreft edits some positions of the prompt, which the folder does no
 LINEAR = "the folder names no activation: 'linear', pyreft's default, is taken"
 
 
-def read(folder: Path, shown: str) -> Found:
+def read(folder: Path, shown: str, light: bool = False) -> Found:
     """Return the updates of a pyreft folder.
 
     Raises E220 to E227 for its files, E233 for its config, E234 for what an edit cannot express,
-    E235 for parts that do not go together.
+    E235 for parts that do not go together; NeedsTorch if `light`, where torch has to read.
     """
     config = read_config(folder, shown)
     _check_places(config, shown)
     files = _files(folder, shown, config.interventions)
-    _check_model(folder, shown)
+    _check_model(folder, shown, light)
     parts, errors = {}, []
     for item, path in zip(config.interventions, files, strict=True):
         try:
-            parts[item.layer] = _parts(read_arrays(path, f"{shown}/{path.name}"), item)
+            parts[item.layer] = _parts(read_arrays(path, f"{shown}/{path.name}", (), light), item)
         except IntervError as error:
             errors.append(error)
     raise_all(errors)
@@ -85,9 +85,9 @@ def _files(folder: Path, shown: str, wanted: Sequence[Intervention]) -> list[Pat
     return found
 
 
-def _check_model(folder: Path, shown: str) -> None:
+def _check_model(folder: Path, shown: str, light: bool) -> None:
     path = folder / MODEL
-    if path.is_file() and read_arrays(path, f"{shown}/{MODEL}").by_name:
+    if path.is_file() and read_arrays(path, f"{shown}/{MODEL}", (), light).by_name:
         raise IntervError(
             "E234",
             f"'{shown}/{MODEL}' holds weights of the model, which an edit cannot change",

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from interv.errors import IntervError, raise_all
+from interv.files import MIB, read_regular
 from interv.spec import SiteName
 
 NAMES = ("reft_config.json", "config.json")
-MOST_BYTES = 1 << 20
+MOST_BYTES = MIB
 MOST = 10**6  # no layer, rank or width reaches it
 FIELDS = ("layer", "component", "unit", "max_number_of_units", "low_rank_dimension")
 COMPONENTS: Mapping[str, SiteName] = {"block_input": "pre_attn", "block_output": "post_block"}
@@ -89,9 +90,7 @@ def _find(folder: Path, shown: str) -> Path:
 
 def _load(path: Path, shown: str) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise IntervError("E233", f"'{shown}' is larger than {MOST_BYTES} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
     except OSError as error:
         raise IntervError("E233", f"'{shown}' cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

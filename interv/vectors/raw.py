@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.errors import IntervError
+from interv.files import open_regular
 
 # BF16 has no numpy type; it is read as 16 bits and widened.
 NUMPY_TYPES = {
@@ -28,6 +30,7 @@ NUMPY_TYPES = {
 WIDE_TYPES = ("F64", "I64", "I32")
 # Before the names of facts among other metadata of a file.
 FACTS = "interv."
+LARGEST_SIZE = 1 << 48
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -68,6 +71,10 @@ class BadFile(Exception):
     """Raised by a reader for bytes that are not a file of its format; the loader names the file."""
 
 
+class NeedsTorch(Exception):
+    """Raised where a file may be fine, and only torch can say: its reason."""
+
+
 def decode(raw: Raw) -> npt.NDArray[np.float32]:
     """Return the tensor as float32, in its own shape.
 
@@ -80,6 +87,7 @@ def decode(raw: Raw) -> npt.NDArray[np.float32]:
             f"element type '{raw.dtype}' cannot be read as a direction",
             notes=(f"readable: {', '.join(NUMPY_TYPES)}",),
         )
+    _check_shape(raw)
     flat = _flat(raw)
     if raw.dtype == "BF16":
         wide = (flat.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -87,6 +95,14 @@ def decode(raw: Raw) -> npt.NDArray[np.float32]:
         with np.errstate(over="ignore", invalid="ignore"):
             wide = flat.astype(np.float32)
     return wide.reshape(raw.shape)
+
+
+def _check_shape(raw: Raw) -> None:
+    """Raise E222 for a shape that its bytes do not fill, or that no array can have."""
+    count = math.prod(raw.shape) * np.dtype(NUMPY_TYPES[raw.dtype]).itemsize
+    if count != len(raw.data) or any(size >= LARGEST_SIZE for size in raw.shape):
+        shape, stored = list(raw.shape), len(raw.data)
+        raise IntervError("E222", f"a tensor of shape {shape} is not stored in {stored} bytes")
 
 
 def rounds(raw: Raw) -> bool:
@@ -109,8 +125,11 @@ def raw_of(values: npt.NDArray[Any]) -> Raw:
 
 def fetch(path: Path) -> tuple[str, ...]:
     """Return the help for a damaged file that is only a pointer of Git LFS to the real one."""
-    with path.open("rb") as file:
-        pointer = file.read(len(POINTER)) == POINTER
+    try:
+        with open_regular(path) as file:
+            pointer = file.read(len(POINTER)) == POINTER
+    except OSError:
+        return ()
     return ("it is a pointer of Git LFS: `git lfs pull` fetches the file",) if pointer else ()
 
 

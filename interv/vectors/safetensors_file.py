@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from interv.files import MIB, open_regular
 from interv.vectors.raw import FACTS, BadFile, Contents, Raw, facts_of
 
+LARGEST_HEADER = 16 * MIB
 LAYER = re.compile(r"layer\.(0|[1-9][0-9]{0,5})")
 
 
@@ -22,6 +24,7 @@ def read(path: Path) -> Contents:
     """
     from safetensors import SafetensorError, safe_open
 
+    _check_header(path)
     try:
         # It checks sizes, offsets and overlaps against the file before anything is allocated.
         with safe_open(path, framework="np") as file:
@@ -43,6 +46,13 @@ def read(path: Path) -> Contents:
         source=facts.get("tool", ""),
         facts=facts,
     )
+
+
+def _check_header(path: Path) -> None:
+    with open_regular(path) as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > LARGEST_HEADER and size < path.stat().st_size:
+            raise BadFile(f"its header is larger than {LARGEST_HEADER // MIB} MiB")
 
 
 def write(

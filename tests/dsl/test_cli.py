@@ -83,13 +83,73 @@ def test_check_looks_at_vector_files_and_at_what_is_not_built(tmp_path: Path) ->
         "program p { steer w at post_block[1] gate v capture at post_block[2] to s }\n"
         "sink s = memory()\nconflict joint\n"
     )
-    (tmp_path / "w.pt").write_bytes(b"never read")
+    (tmp_path / "w.pt").write_bytes(b"no archive")
     result = run("check", path)
     assert result.exit_code == 1
     codes = [line for line in result.stderr.splitlines() if line.startswith("error[")]
     assert codes[0].startswith("error[E220]: vector 'v': ")
-    assert codes[1:] == ["error[E290]: conflict joint of several programs is not supported yet"]
-    assert result.stderr.endswith("2 errors in 1 file\n")
+    assert codes[1:] == [
+        "error[E222]: vector 'w': 'w.pt' is not a valid pt file",
+        "error[E290]: conflict joint of several programs is not supported yet",
+    ]
+    assert result.stderr.endswith("3 errors in 1 file\n")
+
+
+def test_check_looks_at_adapters_and_at_archives_of_torch(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({1: torch.ones(576)}, tmp_path / "v.pt")
+    torch.save({"read": torch.ones(2, 576), "write": torch.ones(2, 576)}, tmp_path / "f.pt")
+    path = tmp_path / "a.interv"
+    text = (
+        'interv 1\nadapter f = "f.pt"\nvector v = "v.pt"\n'
+        "program p { apply f at post_block[12] steer v at post_block[1] }\n"
+    )
+    path.write_text(text)
+    result = run("check", path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{path}: fine (1 program, 1 vector, 1 adapter)\n"
+    path.write_text(text.replace("f.pt", "nowhere/adapter").replace("v.pt", "soup.pt"))
+    (tmp_path / "soup.pt").write_bytes(b"soup")
+    result = run("check", path)
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if line.startswith("error[")] == [
+        "error[E220]: adapter 'f': 'nowhere/adapter' does not exist",
+        "error[E222]: vector 'v': 'soup.pt' is not a valid pt file",
+    ]
+
+
+def test_check_says_what_only_torch_can_open(tmp_path: Path) -> None:
+    import torch
+
+    # A tensor that requires a gradient and has attributes is rebuilt by a function of torch.
+    parameter = torch.nn.Parameter(torch.ones(576))
+    parameter.note = "kept"  # type: ignore[attr-defined]
+    torch.save({1: parameter}, tmp_path / "v.pt")
+    path = tmp_path / "a.interv"
+    path.write_text('interv 1\nvector v = "v.pt"\nprogram p { steer v at post_block[1] }\n')
+    result = run("check", path)
+    assert result.exit_code == 3
+    assert result.stderr == (
+        f"{path}: vector 'v': 'v.pt' not opened: its pickle asks to call"
+        " 'torch._utils._rebuild_parameter_with_state'; nothing in a pickle is ever called;"
+        " torch may read it, and interv compile asks it\n"
+    )
+    assert result.stdout == f"{path}: fine but for 1 file not opened (1 program, 1 vector)\n"
+
+
+def test_thousands_of_errors_are_told_a_hundred_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.interv"
+    lines = "".join(f"  steer w{i} at post_block[1]\n" for i in range(3000))
+    path.write_text(f"interv 1\nprogram p {{\n{lines}}}\n")
+    result = run("check", path)
+    assert result.exit_code == 1
+    assert result.stderr.count("error[E202]") == 100
+    assert result.stderr.endswith("\nand 2900 more errors\n\n3000 errors in 1 file\n")
+    result = run("compile", path)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("\nand 2900 more errors\n")
+    assert result.stderr.count("error[E202]") == 100
 
 
 def test_check_reads_standard_input() -> None:

@@ -106,7 +106,7 @@ def statement(**fields: object) -> dict[str, object]:
         ),
         (
             statement(keep_norm="norm"),
-            "error[E211]: keep_norm: input should be a valid boolean, unable to interpret input\n"
+            "error[E211]: keep_norm: input should be a valid boolean\n"
             "  = in a.yaml: programs.0.statements.0.keep_norm\n  = found: 'norm'",
         ),
         (

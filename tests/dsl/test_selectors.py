@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from interv.errors import IntervError
 from interv.selectors import (
+    Witness,
     disjoint,
     equivalent,
     holds,
@@ -65,6 +66,18 @@ def test_a_witness_is_a_token_of_a_request(selector: Selector) -> None:
         assert holds(selector, *found)
         assert found.position >= 0
         assert found.prompt_length >= 1
+
+
+@quick
+@given(runnable_selectors)
+def test_places_together_say_what_places_one_by_one_do(selector: Selector) -> None:
+    from interv.selectors import _among, _kinds_of_ids, _places, atoms
+
+    leaves = tuple(atoms(selector))
+    places, kinds = list(_places(leaves)), _kinds_of_ids(leaves)
+    tried = (Witness(x, x - y, one) for x, y in places for one in kinds)
+    first = next((one for one in tried if holds(selector, *one)), None)
+    assert _among(selector, leaves, places, kinds) == first
 
 
 def test_ranges_are_not_walked() -> None:

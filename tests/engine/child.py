@@ -161,14 +161,18 @@ class Child:
         pairs = zip(self._last, known, strict=True)
         return [interv.capture_results(one) if where else () for one, where in pairs]
 
-    def mark_last(self) -> list[Any]:
+    def same_id(self) -> None:
+        """Call the next request as the last one is called."""
+        self._count -= 1
+
+    def mark_last(self, by: str = "id") -> list[Any]:
         """Mark the requests last asked for, and say how many records each had, or what is wrong."""
         import interv
 
         found: list[Any] = []
         for one in self._last:
             try:
-                found.append(interv.mark(self.llm, one.request_id))
+                found.append(interv.mark(self.llm, one if by == "answer" else one.request_id))
             except interv.IntervError as error:
                 found.append(str(error))
         return found
@@ -206,12 +210,15 @@ class Child:
 
     def say(self, method: str, prompts: list[Any], sampling: dict[str, Any]) -> list[Any] | str:
         """Return the answers of a method of `LLM` as HTTP would write them, or what it raises."""
-        from vllm import SamplingParams
+        from vllm import PoolingParams, SamplingParams
         from vllm.sampling_params import BeamSearchParams
 
-        params = (BeamSearchParams if method == "beam_search" else SamplingParams)(**sampling)
+        kinds = {"beam_search": BeamSearchParams, "embed": PoolingParams}
+        params = kinds.get(method, SamplingParams)(**sampling)
+        name = "pooling_params" if method == "embed" else "params"
+        name = "sampling_params" if method in ("generate", "chat") else name
         try:
-            done = getattr(self.llm, method)(prompts, params, use_tqdm=False)
+            done = getattr(self.llm, method)(prompts, use_tqdm=False, **{name: params})
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         return [_written(one) for one in done]
@@ -236,6 +243,7 @@ class Child:
             "async": config.scheduler_config.async_scheduling,
             "scheduler": type(self._core().scheduler).__name__,
             "blocks": config.cache_config.num_gpu_blocks,
+            "engine": getattr(config.additional_config, "engine", None),
         }
 
     def _add(self, ask: Ask) -> str:
@@ -277,7 +285,9 @@ def _samples(output: Any) -> list[Answer]:
     return [_answer(output, one, rows) for one, rows in zip(output.outputs, each, strict=True)]
 
 
-def _written(output: Any) -> dict[str, Any]:
+def _written(output: Any) -> Any:
+    if not hasattr(output, "kv_transfer_params"):
+        return list(output.outputs.embedding)
     choices = [{"text": one.text, "finish_reason": one.finish_reason} for one in output.outputs]
     return {"choices": choices, "kv_transfer_params": output.kv_transfer_params}
 

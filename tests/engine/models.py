@@ -43,6 +43,31 @@ def _config(name: str) -> Any:
         return hf.CohereConfig(**_COMMON)
     if name == "olmo2":
         return hf.Olmo2Config(**_COMMON)
+    if name == "lfm2":
+        kinds = ["conv", "full_attention"] * (LAYERS // 2)
+        sizes = {name: HIDDEN_SIZE for name in ("block_dim", "conv_dim", "conv_dim_out")}
+        whole = {"block_auto_adjust_ff_dim": False, "layer_types": kinds}
+        return hf.Lfm2Config(**_COMMON, **sizes, **whole)
+    if name == "nemotron_h":
+        kinds = ["mamba", "attention", "mlp", "mamba"]
+        sizes = {"head_dim": 32, "mamba_num_heads": 8, "mamba_head_dim": 32, "ssm_state_size": 16}
+        own = {key: value for key, value in _COMMON.items() if key != "num_hidden_layers"}
+        return hf.NemotronHConfig(**own, **sizes, n_groups=2, layers_block_type=kinds)
+    if name == "zamba2":
+        kinds = ["mamba", "hybrid", "mamba", "hybrid"]
+        sizes = {"n_mamba_heads": 8, "mamba_d_state": 16, "adapter_rank": 8}
+        own = {key: value for key, value in _COMMON.items() if key != "num_key_value_heads"}
+        return hf.Zamba2Config(**own, **sizes, num_mem_blocks=1, layers_block_type=kinds)
+    if name == "gemma3n":
+        wide = {"vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 32}
+        sizes = {"head_dim": 32, "laurel_rank": 8, "num_kv_shared_layers": 0}
+        each = {"activation_sparsity_pattern": [0.0] * LAYERS, "intermediate_size": [256] * LAYERS}
+        kinds = ["full_attention"] * LAYERS
+        return hf.Gemma3nTextConfig(**_COMMON | each, **sizes, **wide, layer_types=kinds)
+    if name == "iquest_loopcoder":
+        # Transformers has no such model: what vLLM makes of it is Llama's, run twice.
+        named = {"architectures": ["IQuestLoopCoderForCausalLM"], "loop_num": 2}
+        return hf.LlamaConfig(**_COMMON, **named)
     assert name == "gpt2"
     sizes = {"n_embd": HIDDEN_SIZE, "n_layer": LAYERS, "n_head": 4, "n_positions": 512}
     return hf.GPT2Config(vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, **sizes)
@@ -57,6 +82,18 @@ def _folder() -> Path:
     """
     folder = Path(mkdtemp(prefix="interv-models-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
+def weightless_model(name: str) -> Path:
+    """Save the config of a model of that architecture alone: its weights are made up on loading."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    folder, config = _folder() / f"{name}-config", _config(name)
+    if not config.architectures:
+        config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
+    config.save_pretrained(folder)
     return folder
 
 

@@ -15,7 +15,7 @@ Edit = Callable[[torch.Tensor], torch.Tensor]
 Place = tuple[str, int]  # site, layer
 
 # The module whose output is what the block adds to the stream after its attention.
-_BRANCHES = ("post_attention_layernorm", "self_attn", "attn")
+_BRANCHES = ("post_attention_layernorm", "self_attn", "conv", "attn")
 _POST_NORM = {"gemma3_text", "olmo2"}
 
 

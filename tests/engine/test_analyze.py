@@ -80,6 +80,7 @@ def test_measured_rows_are_the_rows_of_the_selectors(document: Path, model_path:
         assert 0 < one["low_us"] <= one["median_us"] <= one["high_us"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_no_engine(document: Path, model_path: Path) -> None:
     # A session of its own, as a terminal's job: the signal goes to the command alone.
     process = subprocess.Popen(

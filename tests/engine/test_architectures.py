@@ -1,10 +1,11 @@
-"""One edit of each kind at each site on tiny random models of six architectures.
+"""One edit of each kind at each site on tiny random models of eight architectures.
 
 Sites are found in the captured graph; nothing in the package names an architecture.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from interv.spec import Spec
 from tests.engine.host import EngineError, EngineHost
-from tests.engine.models import HIDDEN_SIZE, LAYERS, tiny_model
+from tests.engine.models import HIDDEN_SIZE, LAYERS, tiny_model, weightless_model
 from tests.engine.oracle import Oracle
 from tests.engine.programs import KINDS, SITES, VECTORS, Directions, edit, program, save_document
 from tests.tolerances import ENGINE_LOGPROB
@@ -23,8 +24,9 @@ pytestmark = pytest.mark.engine
 # Each has what no other one has: four norms a block, learned positions and biases, attention and
 # MLP side by side.
 ARCHITECTURES = ("gemma3", "gpt2", "cohere")
-SLOW = ("qwen3", "mixtral", "olmo2")
-PARALLEL = {"cohere"}
+# One of these mixes tokens by convolution in every other block, one has blocks of one mixer each.
+SLOW = ("qwen3", "mixtral", "olmo2", "lfm2", "nemotron_h")
+NO_POST_ATTN = {"cohere", "nemotron_h"}
 # Those whose norms add the residual, in vLLM one op.
 JOINING = ("qwen3", "gemma3", "mixtral")
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [100, 200, 300, 400]]
@@ -34,7 +36,7 @@ LAYER = dict(zip(KINDS, (0, 1, 2, LAYERS - 1), strict=True))
 
 
 def sites(name: str) -> tuple[str, ...]:
-    return tuple(s for s in SITES if not (name in PARALLEL and s == "post_attn"))
+    return tuple(s for s in SITES if not (name in NO_POST_ATTN and s == "post_attn"))
 
 
 @pytest.fixture(
@@ -101,15 +103,71 @@ def check(edited: EngineHost, oracle: Oracle, places: Places, tokens: int) -> No
     assert min(edited.call("edited")) > 0
 
 
-def test_a_parallel_block_has_no_post_attn(tmp_path: Path) -> None:
-    Directions.random(HIDDEN_SIZE, norm=5.0).save(tmp_path)
-    spec = Spec(vectors=VECTORS, programs=(program("steer", "post_attn", 2, "p"),), default="p")
-    path = save_document(spec, tmp_path)
+# An architecture, a site that it lacks, why (a pattern), and what its block has.
+REFUSED = [
+    (
+        "cohere",
+        "post_attn[2]",
+        "its attention and its MLP read the same input, side by side",
+        "pre_attn, post_block",
+    ),
+    (
+        "iquest_loopcoder",
+        "pre_attn[2]",
+        "block 2 runs 2 times in a pass, so it is no one place",
+        "",
+    ),
+    ("nemotron_h", "post_attn[2]", "this block has no attention", "pre_attn, post_block"),
+    (
+        "zamba2",
+        "post_block[2]",
+        r"'original_hidden_states' and '\w+' cross here and are never summed",
+        "",
+    ),
+    (
+        "gemma3n",
+        "post_block[2]",
+        r"what crosses here is not one stream: '\w+' is \[4, T, 128\]",
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "site", "reason", "here"),
+    [
+        pytest.param(*one, marks=pytest.mark.slow) if number > 1 else one
+        for number, one in enumerate(REFUSED)
+    ],
+    ids=[one[0] for one in REFUSED],
+)
+def test_a_site_that_a_model_lacks_is_refused_with_the_reason(
+    tmp_path: Path, name: str, site: str, reason: str, here: str
+) -> None:
     with pytest.raises(EngineError) as failed:
-        EngineHost("traced", tiny_model("cohere"), files=[path])
+        refused(tmp_path, name, site.split("[")[0])
+    document = re.escape(f"{tmp_path}/document.json")
+    expected = (
+        rf"error\[E521\]: this model has no site {re.escape(site)}\n"
+        rf"  = {re.escape(site)} is declared at {document}:programs\.0\.statements\.0\n"
+        rf"  = {reason}\n"
+        rf"  = sites of block 2: {here or 'none'}\n"
+    )
+    assert re.search(expected, str(failed.value)), str(failed.value)[-1000:]
+
+
+def test_the_stock_compiler_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as failed:
+        refused(tmp_path, "cohere", "pre_attn", compilation_config={"mode": 1})
     assert (
-        "error[E521]: this model has no site post_attn[2]\n"
-        f"  = post_attn[2] is declared at {path}:programs.0.statements.0\n"
-        "  = its attention and its MLP read the same input, side by side\n"
-        "  = sites of block 2: pre_attn, post_block\n"
+        "error[E503]: interventions are not supported with "
+        "compilation mode 1 (STOCK_TORCH_COMPILE) yet\n"
     ) in str(failed.value)
+
+
+def refused(folder: Path, name: str, site: str, **options: Any) -> None:
+    """Start an engine that is expected to refuse its document."""
+    Directions.random(HIDDEN_SIZE, norm=5.0).save(folder)
+    spec = Spec(vectors=VECTORS, programs=(program("steer", site, 2, "p"),), default="p")
+    model, path = weightless_model(name), save_document(spec, folder)
+    EngineHost("traced", model, files=[path], load_format="dummy", **options).close()

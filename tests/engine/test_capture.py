@@ -175,6 +175,26 @@ def test_held_rows_are_stored_once_they_are_marked(rig: Rig) -> None:
     )
 
 
+def test_an_id_that_two_requests_have_marks_neither(rig: Rig) -> None:
+    rig.engine.call("capture_results", [Ask([5, 6, 7], "kept", 3)])
+    rig.engine.call("same_id")
+    ((held,),) = rig.engine.call("capture_results", [Ask([8, 9], "kept", 3)])
+    assert rig.engine.call("mark_last") == [
+        f"error[E559]: rows of 2 requests are held that are called '{held.request}'\n"
+        "  = mark one of them by its answer or by its handle"
+    ]
+    assert rig.engine.call("mark_last", "answer") == [1]
+    # The other one is the only one now.
+    assert rig.engine.call("mark_last") == [1]
+
+
+def test_an_aborted_request_is_stored_while_no_other_runs(rig: Rig) -> None:
+    folder = rig.expected.folder / "acts"
+    before = set(folder.glob("*.safetensors"))
+    rig.engine.call("capture", [Ask([5, 6, 7], "stored", 40, leaves=6)])
+    rig.wait_until(lambda: len(set(folder.glob("*.safetensors")) - before) == 1)
+
+
 def test_a_sink_that_fails_is_the_result_of_its_request_only(rig: Rig) -> None:
     folder = rig.expected.folder / "acts"
     away = folder.rename(folder.with_name("away"))

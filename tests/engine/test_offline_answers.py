@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -110,3 +111,27 @@ def test_beams_offline(offline: EngineHost) -> None:
     beams = {"beam_width": 2, "max_tokens": 2}
     refused = offline.call("say", "beam_search", [{"prompt": "w3"}], beams)
     assert refused.startswith("VLLMValidationError: error[E515]: beam search cannot have")
+
+
+@pytest.mark.slow
+def test_an_embedding_has_the_default_program_and_no_other(tmp_path: Path) -> None:
+    Directions.random(HIDDEN_SIZE, norm=20.0).save(tmp_path)
+    (document := tmp_path / "joy.interv").write_text(
+        'interv 1\nvector v = "v.safetensors"\n'
+        "program joy { steer v at post_block[1] }\ndefault joy\n"
+    )
+    save_words(model := shutil.copytree(tiny_model("llama"), tmp_path / "model"))
+    prompts = [{"prompt_token_ids": [3, 4, 5]}]
+    pooling = {"runner": "pooling", "convert": "embed", "skip_tokenizer_init": False}
+    with EngineHost("traced", model, **pooling) as stock:
+        plain = stock.call("say", "embed", prompts, {})
+    with EngineHost("traced", model, files=[document], **pooling) as engine:
+        edited = engine.call("say", "embed", prompts, {})
+        own = {"extra_kwargs": {"intervention": "off"}}
+        refused = engine.call("say", "embed", prompts, own)
+    assert abs(np.array(plain) - np.array(edited)).max() > 0.01
+    assert refused == (
+        "VLLMValidationError: error[E513]: a request that generates nothing has no program of its"
+        " own\n  = it gets the default program, or no edit where there is none\n"
+        "  = leave 'intervention' and its like out of the request"
+    )

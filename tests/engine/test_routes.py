@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import time
 import urllib.parse
 import urllib.request
@@ -18,7 +20,7 @@ from interv.sinks.results import engine_folder
 from interv.sinks.spool import Spool
 from tests.engine.programs import Directions
 from tests.engine.routes import GREEDY, ROUTES, TALK, TOKENS, Route, send, table
-from tests.engine.test_server import serving
+from tests.engine.test_server import QUIET, START_SECONDS, VLLM, serving
 
 pytestmark = pytest.mark.engine
 
@@ -264,3 +266,41 @@ def test_beams_that_would_be_edited_wrongly_are_refused(server: str) -> None:
     assert refused.error.startswith(
         "error[E515]: beam search cannot have the default program 'probe'\n"
     )
+
+
+@pytest.mark.slow
+def test_the_lines_of_a_batch_file(model_path: Path, document: Path, tmp_path: Path) -> None:
+    said = [
+        {"vllm_xargs": BOTH},
+        {"vllm_xargs": BOTH, "n": 2, "temperature": 1},
+        {"vllm_xargs": {"interventon": "joy"}},
+        {"intervention": "joy"},
+    ]
+    lines = [
+        {"custom_id": str(i), "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for i, body in enumerate({**GREEDY, "messages": TALK, **one} for one in said)
+    ]
+    asked, answered = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    asked.write_text("\n".join(map(json.dumps, lines)))
+    command = [str(VLLM), "run-batch", "--model", str(model_path), "--served-model-name", "m"]
+    command += ["--intervention", str(document), "-i", str(asked), "-o", str(answered)]
+    command += ["--dtype", "float32", "--max-model-len", "512"]
+    subprocess.run(command, check=True, env=os.environ | QUIET, timeout=START_SECONDS)
+    found = [json.loads(line) for line in answered.read_text().splitlines()]
+    one, two, misspelt, misplaced = sorted(found, key=lambda line: int(line["custom_id"]))
+    rows = interv.edited_rows(one["response"]["body"])
+    assert list(rows["joy"]) == ["post_block[15]"]
+    assert interv.edited_rows(two["response"]["body"]) == [rows, rows]
+    for line in (misspelt, misplaced):
+        assert line["response"]["status_code"] == 400
+        assert line["error"]["error"]["message"].startswith("error[E511]: a request has no field")
+
+
+def test_samples_of_a_stream_that_stop_strings_end(server: str) -> None:
+    body = {**GREEDY, "prompt": "Once upon a time", "n": 4, "temperature": 1, "stream": True}
+    events = send(f"{server}/v1/completions", {**body, "max_tokens": 40, "stop": ["e"]}, **BOTH)
+    records, rows = interv.captured(events.events[-1]), interv.edited_rows(events.events[-1])
+    assert [one.sample for one in records] == [0, 1, 2, 3]
+    assert {one.ended for one in records} == {"finished"}
+    assert isinstance(rows, list)
+    assert [one is not None and one["joy"]["post_block[15]"] > 0 for one in rows] == [True] * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -36,6 +37,7 @@ PROMPT = "The capital of France is"
 TOKENS = 12
 # A server that is not up by then never will be; it takes about a tenth of this.
 START_SECONDS = 300
+WIDE = {"COLUMNS": "200"}
 
 DOCUMENT = """interv 1
 vector v = "v.safetensors"
@@ -109,10 +111,12 @@ def directions() -> Directions:
 
 
 @pytest.fixture(scope="module")
-def server(
-    model_path: Path, directions: Directions, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("server")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def server(model_path: Path, directions: Directions, folder: Path) -> Iterator[str]:
     directions.save(folder)
     document = folder / "mixed.interv"
     document.write_text(DOCUMENT)
@@ -197,6 +201,41 @@ def test_a_wrong_request_is_http_400(server: str, asked: str, route: str, stream
     assert refusal.value.code == 400
     message = json.load(refusal.value)["error"]["message"]
     assert message.startswith(WRONG[asked])
+
+
+ARMED = """\
+interv: armed with mixed.interv
+interv: programs: mixed (default), late, probe, thinks; requests may bring programs of their own
+interv: sites: 1 site (post_block[15])
+interv: sinks: rows (memory), acts (filesystem)
+interv: KV policy: r1kv, for requests that ask
+"""
+
+
+def test_the_log_says_once_what_is_armed(server: str, folder: Path) -> None:
+    log = (folder / "server.log").read_text().splitlines()
+    said = "".join(line[line.index("interv: ") :] + "\n" for line in log if "interv: " in line)
+    assert said.count(ARMED) == said.count("armed with") == 1
+    assert re.search(r"\ninterv: 256 slots of 16, \d.* on cpu: directions \d.*, slots \d", said)
+
+
+def test_the_server_says_what_it_is_armed_with(server: str, folder: Path) -> None:
+    text = call(f"{server}/v1/interventions").decode()
+    assert str(folder) not in text
+    said = json.loads(text)
+    assert [one["name"] for one in said["programs"]] == ["mixed", "late", "probe", "thinks"]
+    assert [one["edits"] for one in said["programs"]] == [["post_block[15]"]] * 2 + [[]] * 2
+    assert (said["default"], said["documents"]) == ("mixed", ["mixed.interv"])
+
+
+def test_doctor_asks_a_server(server: str) -> None:
+    command = [str(VLLM.with_name("interv")), "doctor", "--server", server]
+    found = subprocess.run(command, capture_output=True, text=True, env=os.environ | WIDE)
+    assert found.returncode == 0, found.stdout + found.stderr
+    rows = [" ".join(line.split()) for line in found.stdout.splitlines()]
+    assert "✓ programs mixed (default), late, probe, thinks; requests may bring their own" in rows
+    assert "✓ admission a program that does not exist is HTTP 400" in rows
+    assert rows[-1] == "the server takes interventions"
 
 
 def test_beam_search_with_a_program_is_refused(server: str) -> None:

@@ -143,7 +143,7 @@ def test_unknown_families_and_formats(folder: Path) -> None:
 def test_a_large_file_is_not_read(folder: Path) -> None:
     with (folder / "large.json").open("wb") as file:
         file.truncate(LARGEST_BYTES + 1)
-    with pytest.raises(IntervError, match=r"large.json' is larger than 64 MiB"):
+    with pytest.raises(IntervError, match=r"large.json' cannot be read: it is larger than 64 MiB"):
         import_file(folder / "large.json", folder / "x.interv", Options(folder))
 
 

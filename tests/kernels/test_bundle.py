@@ -8,19 +8,21 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 
-from interv.codegen.bundle import Bundle
+from interv.codegen.bundle import Bundle, Column, SiteTable
 from interv.codegen.kernels.registry import FORMS, runnable
 from interv.codegen.slot import records, signed
 from interv.codegen.tables import StepTensors, site_tensors, slot_tables
 from interv.codegen.update import fused_update
 from interv.compile import compile_documents
 from interv.document import Document
+from interv.errors import IntervError
 from interv.passes.plan import MOST_GATES
 from interv.passes.select import select
 from interv.selectors import satisfiable
+from interv.sites import Site
 from interv.spec import And, Apply, Not, Or, Program, Replace, Spec, VectorDecl
 from interv.vectors import save_vectors
-from tests.kernels.cases import no_counts, rounding
+from tests.kernels.cases import no_counts, rounding, unit_bank
 from tests.passes.small import MODEL, TOKENS, programs, reference, streams, tokens, vectors
 from tests.tolerances import FLOAT32
 
@@ -84,6 +86,8 @@ def test_slots_of_two_programs_are_the_programs(
         expected = hidden.double()
         for index, name in enumerate("pq"):
             tensors.write(index, records(table.programs.get(name, ())))
+            if name not in table.programs:
+                continue
             change = fused_update(wide, table, name, masks, kept[index]) - wide
             expected = torch.where((slot == index)[:, None], expected + change, expected)
         norm = max(one[table.site] for one in norms) + float(residual.double().norm(dim=1).max())
@@ -93,3 +97,19 @@ def test_slots_of_two_programs_are_the_programs(
         off = (hidden.double() - expected).abs()
         assert (off <= FLOAT32 * norm + rounding(form, dtype) * expected.abs()).all()
         assert torch.equal(hidden[slot < 0], before[slot < 0])
+
+
+def test_an_empty_batch_and_a_program_that_is_not_there() -> None:
+    table = SiteTable(
+        Site("post_block", 3), unit_bank(2, 576), {"calm": (Column(-1, 0, alpha=1.0),)}
+    )
+    empty = torch.zeros(0, 576, dtype=torch.bfloat16)
+    got = fused_update(empty, table, "calm", torch.zeros(1, 0, dtype=torch.bool))
+    assert (got.shape, got.dtype) == ((0, 576), torch.bfloat16)
+    with pytest.raises(IntervError) as caught:
+        fused_update(empty, table, "clam", torch.zeros(1, 0, dtype=torch.bool))
+    assert str(caught.value) == (
+        "error[E205]: no program 'clam' has an edit at post_block[3]\n"
+        "  = programs that have: calm\n"
+        "  = did you mean 'calm'?"
+    )

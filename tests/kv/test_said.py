@@ -16,7 +16,8 @@ from interv.model import ModelFacts, facts_from_config
 from interv.runtime.config import counters_path
 from interv.runtime.kv.metrics import tally_files
 from interv.runtime.kv.tally import Tally, tally_path
-from interv.runtime.metrics import Collector, _remove
+from interv.runtime.metrics import Collector
+from interv.sinks.owner import Hold
 from tests.passes.small import MODEL
 from tests.runtime.documents import carried
 
@@ -111,7 +112,9 @@ def test_the_ranks_of_an_engine_add_up(tmp_path: Path, counters: str) -> None:
     registry.register(Collector(armed))
     said = generate_latest(registry).decode()
     assert said[said.index("# HELP interv_kv_") :] == TEXT
-    _remove(armed)
+    # What holds the engine's files takes these with them.
+    hold = Hold(Path(counters).parent, armed.engine)
+    hold.release()
     assert not Path(tally_path(counters, 0)).exists()
 
 

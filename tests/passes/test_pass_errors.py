@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from interv.compile import compile_documents
-from interv.errors import IntervError
+from interv.errors import IntervError, each
 from interv.load import load_text
 from interv.passes.ir import call, copied, is_op, ops_of, origins
 from interv.passes.ops import ablate, cap, steer
@@ -51,16 +51,68 @@ def program(*edits: Selector, layer: int = 1) -> Program:
     return Program(name="p", statements=tuple(steers))
 
 
-def test_too_many_selectors() -> None:
+def starts(first: int, last: int) -> tuple[Slice, ...]:
+    return tuple(Slice(phase="prompt", start=i) for i in range(first, last))
+
+
+def test_too_many_selectors_of_one_program() -> None:
+    with pytest.raises(IntervError) as caught:
+        stages(program(*starts(1, 66)))
+    assert str(caught.value) == (
+        "error[E410]: 65 different selectors are used, 64 are possible\n"
+        "  = put programs that are not used together into engines of their own"
+    )
+
+
+def test_too_many_selectors_of_two_programs() -> None:
     from interv.passes.place import place
 
-    done = stages(program(*(Slice(phase="prompt", start=i) for i in range(1, 66))))
+    graphs = {
+        name: stages(program(*starts(*ends)))[-1].graph
+        for name, ends in (("p", (1, 34)), ("q", (34, 66)))
+    }
+    with pytest.raises(IntervError) as caught:
+        place(graphs, dict.fromkeys(graphs, "sequential"), MODEL)
+    assert caught.value.code == "E410"
+    assert caught.value.message == "65 different selectors are used, 64 are possible"
+
+
+def caps(count: int) -> tuple[Cap, ...]:
+    at = SiteRef(name="post_block", layers=(1,))
+    return tuple(Cap(at=at, vector="v", high=float(i)) for i in range(count))
+
+
+def test_too_many_edits_at_a_site() -> None:
+    with pytest.raises(IntervError) as caught:
+        stages(Program(name="p", statements=caps(65)))
+    assert str(caught.value) == (
+        "error[E411]: program 'p' has 65 edits at post_block[1], 64 are possible"
+    )
+
+
+def test_too_many_columns_when_all_is_folded() -> None:
+    from interv.passes.place import place
+
+    statements = (*program(*starts(1, 36)).statements, *caps(30))
+    done = stages(Program(name="p", statements=statements))
     with pytest.raises(IntervError) as caught:
         place({"p": done[-1].graph}, {"p": "sequential"}, MODEL)
-    assert [one.code for one in getattr(caught.value, "errors", ())] == ["E410", "E411"]
-    text = str(caught.value)
-    assert "error[E410]: 65 different selectors are used, 64 are possible" in text
-    assert "error[E411]: program 'p' has 65 columns at post_block[1], 64 are possible" in text
+    assert str(caught.value) == (
+        "error[E411]: program 'p' has 65 columns at post_block[1], 64 are possible"
+    )
+
+
+def test_conflicts_of_thousands_of_statements_are_told_a_hundred_of() -> None:
+    with pytest.raises(IntervError) as caught:
+        stages(Program(name="p", statements=caps(3000), conflict="error"))
+    assert len(each(caught.value)) == 100
+
+
+def test_the_first_of_one_selector_takes_it_from_all_later_ones() -> None:
+    everything = program(*[Everything()] * 3)
+    done = stages(everything.model_copy(update={"conflict": "priority"}))
+    said = [one.text for one in done[2].remarks]
+    assert said == ["gives way to <spec> statement:0: not all"] * 2
 
 
 def test_sixty_four_selectors_are_fine() -> None:

@@ -16,7 +16,7 @@ from interv.runtime.admission import Admission
 from interv.runtime.choice import RESOLVED, Choice, choice_in
 from interv.runtime.config import InterventionConfig
 from interv.runtime.requests import check_model, process_inputs, resolve_for
-from tests.runtime.documents import carried, config
+from tests.runtime.documents import CALM, carried, config
 
 UNKNOWN = """\
 error[E205]: no program is called 'clam'
@@ -181,9 +181,17 @@ def test_a_request_that_was_not_admitted_stops_the_engine() -> None:
     assert choice_in(SamplingParams(), Choice("x")) == Choice("x")
 
 
+PROBE = CALM.replace("default calm", "sink rows = memory()\n") + (
+    "program probe { capture at post_block[1] tokens prompt[-1] to rows }\ndefault probe\n"
+)
+
+
+@pytest.mark.parametrize("text", [CALM, PROBE])
 @pytest.mark.parametrize("asked", ["calm", "off", None])
-def test_a_prompt_in_pieces_has_no_interventions(folder: Path, asked: str | None) -> None:
-    processor = Processor(carried(folder))
+def test_a_prompt_in_pieces_has_no_interventions(
+    folder: Path, asked: str | None, text: str
+) -> None:
+    processor = Processor(carried(folder, text))
     pieces = {"request_id": "1", "prompt": "a", "params": SamplingParams(), "resumable": True}
     pieces["params"].extra_args = {"intervention": asked}
 

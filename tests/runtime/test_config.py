@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from interv.errors import IntervError, IntervErrors
+from interv.model import ModelFacts, facts_from_config, model_facts
+from interv.runtime import compat
 from interv.runtime.config import InterventionConfig, engine_args, options_of
 from tests.runtime.small import bundle
 
@@ -121,3 +124,32 @@ def test_engine_args_tells_of_every_file_that_is_wrong(tmp_path: Path) -> None:
     assert [one.code for one in caught.value.errors] == ["E200", "E101", "E205"]
     shown = str(caught.value).replace(f"{tmp_path}/", "")
     assert shown == WRONG_FILES
+
+
+def test_sizes_that_a_config_does_not_write_down(tmp_path: Path) -> None:
+    from transformers import NemotronHConfig
+
+    kinds = ["mamba", "attention", "mlp", "mamba", "mlp"]
+    sizes = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+    config = NemotronHConfig(
+        hidden_size=128, layers_block_type=kinds, architectures=["NemotronHForCausalLM"], **sizes
+    )
+    assert "num_hidden_layers" not in config.to_dict()
+    model = SimpleNamespace(hf_text_config=config, hf_config=config)
+    expected = ModelFacts("tiny", "NemotronHForCausalLM", 128, 5)
+    # The engine asks the object; a command that has the file alone counts what it lists.
+    told = compat.text_config(SimpleNamespace(model_config=model))
+    assert told["num_hidden_layers"] == 5
+    assert facts_from_config(told, "tiny") == expected
+    config.save_pretrained(tmp_path / "tiny")
+    assert model_facts(str(tmp_path / "tiny")) == expected
+
+
+def test_what_a_config_says_is_not_asked_for_again() -> None:
+    from transformers import GPT2Config
+
+    config = GPT2Config(n_embd=64, n_layer=3, architectures=["GPT2LMHeadModel"])
+    model = SimpleNamespace(hf_text_config=config, hf_config=config)
+    told = compat.text_config(SimpleNamespace(model_config=model))
+    assert told == config.to_dict()
+    assert facts_from_config(told, "gpt2") == ModelFacts("gpt2", "GPT2LMHeadModel", 64, 3)

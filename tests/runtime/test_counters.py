@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
@@ -18,11 +19,10 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from interv.codegen.bundle import Bundle
 from interv.runtime import metrics
 from interv.runtime.choice import Choice
-from interv.runtime.config import InterventionConfig, counters_path
+from interv.runtime.config import SEATS, InterventionConfig, counters_path
 from interv.runtime.copies import Queue
 from interv.runtime.counters import (
     HELD,
-    SEATS,
     USED,
     Counters,
     DeviceCounts,
@@ -30,6 +30,7 @@ from interv.runtime.counters import (
     report,
 )
 from interv.runtime.metrics import Collector, add_to_joint, expose
+from interv.sinks.owner import sweep
 from tests.runtime.small import CALM, OFF, SITES, bundle, engine, step
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +132,7 @@ def test_counters_without_a_file_are_those_of_one_process() -> None:
 
 
 def test_processes_see_the_same_numbers_and_the_last_removes_the_files(tmp_path: Path) -> None:
-    carried = carried_at(str(tmp_path / "counts"))
+    carried = carried_at(str(tmp_path / "interv-1.counts"))
     mine = shared(carried)
     mine.total[1, 0] = 40
     mine.head[USED] = 1
@@ -148,7 +149,7 @@ def test_processes_see_the_same_numbers_and_the_last_removes_the_files(tmp_path:
 
 
 def test_the_exposition_is_exact(tmp_path: Path) -> None:
-    carried = carried_at(str(tmp_path / "counts"))
+    carried = carried_at(str(tmp_path / "interv-1.counts"))
     registry = registered(carried)
     nothing = ["0.0"] * 7
     # Before the engine runs there is no slot yet.
@@ -164,7 +165,7 @@ def test_a_program_has_a_line_only_where_it_edits(tmp_path: Path) -> None:
     made = bundle()
     alone = replace(made.sites[0], programs={"formal": made.sites[0].programs["calm"]})
     two = replace(made, sites=(alone, made.sites[1]), programs=("calm", "formal"))
-    carried = InterventionConfig(two, counters=str(tmp_path / "counts"))
+    carried = InterventionConfig(two, counters=str(tmp_path / "interv-1.counts"))
     lines = [line for line in text_of(registered(carried)).splitlines() if "rows_total{" in line]
     assert lines == [
         'interv_edited_rows_total{program="formal",site="pre_attn[0]"} 0.0',
@@ -208,7 +209,7 @@ def join(registry: CollectorRegistry) -> None:
 
 @pytest.mark.usefixtures("clean")
 def test_a_registry_that_joins_processes_has_them_too(tmp_path: Path) -> None:
-    carried = carried_at(str(tmp_path / "counts"))
+    carried = carried_at(str(tmp_path / "interv-1.counts"))
     expose(carried)
     shared(carried)
     own = CollectorRegistry()
@@ -224,16 +225,24 @@ def test_a_server_without_interventions_has_no_such_metric() -> None:
     assert generate_latest(own) == b""
 
 
-def test_only_files_of_the_engine_are_removed(tmp_path: Path) -> None:
-    carried = carried_at(str(tmp_path / "counts[1]"))
+def test_an_engine_owns_its_files_until_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "shared_place", lambda: tmp_path)
+    ends: list[Any] = []
+    monkeypatch.setattr(atexit, "register", lambda *call: ends.append(call))
+    carried = carried_at(str(tmp_path / "interv-1.counts"))
+    metrics.expose(carried)
     for rank in (0, 1):
         shared(carried, rank)
-    others = [tmp_path / name for name in ("counts[1]", "counts1.0", "counts")]
+    others = [tmp_path / name for name in ("counts1.0", "interv-11.counts.0")]
     for path in others:
         path.touch()
-    metrics._remove(carried)
+    sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5
+    ((release, holds),) = ends
+    release(holds)
     assert sorted(tmp_path.iterdir()) == sorted(others)
-    metrics._remove(carried)
 
 
 def test_engines_count_in_different_files() -> None:

@@ -18,20 +18,20 @@ from interv.codegen.bundle import Column
 from interv.inline import Inline, spare_bits
 from interv.runtime.choice import RESOLVED, Choice, choice_in
 from interv.runtime.config import InterventionConfig
-from interv.runtime.counters import HELD, SEATS, Counters
+from interv.runtime.counters import HELD, Counters
 from interv.runtime.engine import Engine
 from interv.runtime.gate import Gate, free_request, handle_waiting
 from interv.spec import Everything, Selector, Token
 from tests.runtime.small import bundle, step
 
-SLOTS, SPARE = 3, 4
+SLOTS, SPARE, SEATS = 3, 4, 6
 FIXED: tuple[Selector, ...] = (Everything(), *(Token(ids=(100 + i,)) for i in range(63 - SPARE)))
 
 
 @cache
 def carried() -> InterventionConfig:
     """Return a bundle that leaves SPARE bits for the selectors of inline programs."""
-    made = InterventionConfig(replace(bundle(FIXED), inline=True), SLOTS)
+    made = InterventionConfig(replace(bundle(FIXED), inline=True), SLOTS, seats=SEATS)
     assert spare_bits(made.bundle) == SPARE
     return made
 
@@ -129,7 +129,7 @@ class Scheduler:
 
 
 def scheduler(**options: Any) -> Scheduler:
-    return Scheduler(Gate(carried(), Counters(None, carried().bundle)), **options)
+    return Scheduler(Gate(carried(), Counters(None, carried().bundle, SEATS)), **options)
 
 
 def request(name: object, choice: Choice, steps: int = 1, report: bool = False) -> Request:
@@ -240,8 +240,10 @@ def test_requests_with_an_edit_start_in_the_order_they_came(
     for _ in range(100):
         one.run()
     assert len(one.started) == len(wanted)
-    edited = [int(each.request_id) for each in one.started if each.choice.key]
-    assert edited == sorted(edited)
+    for report in (False, True):  # who waits for a seat keeps only those who need one too
+        edited = [each for each in one.started if each.choice.key and each.choice.report == report]
+        names = [int(each.request_id) for each in edited]
+        assert names == sorted(names)
 
 
 @given(wanted=arrivals)
@@ -324,16 +326,18 @@ def test_a_preempted_request_keeps_its_seat_and_its_place() -> None:
     assert one.running[-1].choice.seat == seat
 
 
-def test_a_request_that_wants_a_report_waits_for_a_seat() -> None:
+def test_a_request_that_wants_a_report_waits_for_a_seat_and_keeps_nobody_else() -> None:
     one = scheduler(room=SEATS + 4)
     for i in range(SEATS + 1):
         one.waiting.append(request(i, NAMED[1], report=True))
     one.waiting += [request("silent", NAMED[1]), request("off", NAMED[0], report=True)]
-    assert names(one.schedule()) == [*map(str, range(SEATS)), "off"]
+    assert names(one.schedule()) == [*map(str, range(SEATS)), "silent", "off"]
+    assert int(one.gate._counters.head[HELD]) == 1
     ticket = one.running[5].choice.ticket
     one.leave(one.running[5])
-    assert names(one.schedule()) == [str(SEATS), "silent"]
-    last = one.running[-2].choice
+    assert names(one.schedule()) == [str(SEATS)]
+    assert int(one.gate._counters.head[HELD]) == 0
+    last = one.running[-1].choice
     # It sits where the other sat, and its rows are told apart by their ticket.
     assert last.seat == SEATS - 1 - 5
     assert last.ticket == SEATS + 1 > ticket

@@ -98,6 +98,7 @@ def test_an_engine_that_cannot_start_shows_its_last_words(tmp_path: Path) -> Non
     assert "no.interv" in "\n".join(caught.value.notes)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_stops_the_engine_and_its_children(tmp_path: Path) -> None:
     """The engine's own child goes too, as a worker of vLLM would."""
     pids = tmp_path / "pids"

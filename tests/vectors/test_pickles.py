@@ -23,7 +23,7 @@ from hypothesis.extra import numpy as hnp
 
 from interv.errors import IntervError
 from interv.spec import AdapterDecl
-from interv.vectors import Linear, is_adapter, load_adapter, read_vectors
+from interv.vectors import Linear, is_adapter, load_adapter, read_adapter, read_vectors
 from interv.vectors.pickle_values import Array, Record
 from interv.vectors.pickles import loads
 from interv.vectors.raw import BadFile
@@ -315,3 +315,30 @@ def test_an_array_whose_state_never_came() -> None:
     got = loads(head)
     assert isinstance(got, Array)
     assert got.values is None
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (
+            {"B_": torch.ones(1, 576)},
+            "E223 'a.pt' holds no tensor 'A_'\n  = tensors there: B_",
+        ),
+        (
+            {"A_": torch.ones(576, 4)},
+            "E227 'A_' in 'a.pt' has shape [576, 4]\n  = wanted: [H, H]",
+        ),
+        (
+            {"A_": torch.eye(576), "B_": torch.ones(4)},
+            "E227 'B_' in 'a.pt' has shape [4]\n  = wanted: [H], here [576]",
+        ),
+    ],
+)
+def test_a_transport_is_told_what_it_lacks_by_its_own_names(
+    held: dict[str, torch.Tensor], said: str, tmp_path: Path
+) -> None:
+    torch.save(held, tmp_path / "a.pt")
+    with pytest.raises(IntervError) as caught:
+        read_adapter(tmp_path / "a.pt")
+    code, rest = said.split(" ", 1)
+    assert str(caught.value).replace(str(tmp_path) + "/", "") == f"error[{code}]: {rest}"
