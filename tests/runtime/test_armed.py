@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from interv.runtime.arm import MOST_BYTES, seats_for
 from interv.runtime.armed import Armed, sites_text
-from interv.runtime.config import MOST_BYTES, InterventionConfig, seats_for
+from interv.runtime.config import InterventionConfig
 from interv.sites import Site
 from tests.runtime.small import bundle, engine
 
