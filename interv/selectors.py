@@ -288,14 +288,10 @@ def selector_text(selector: Selector) -> str:
 
 def phase_text(selector: InPhase | At | Slice) -> str:
     """Print tokens of one phase as the language and Python both write them: `prompt[2:-1]`."""
-    match selector:
-        case InPhase():
-            return selector.phase
-        case At(index=index):
-            return f"{selector.phase}[{index}]"
-        case Slice():
-            low, high = ("" if n is None else n for n in (selector.start, selector.stop))
-            return f"{selector.phase}[{low}:{high}]"
+    if isinstance(selector, InPhase):
+        return selector.phase
+    bounds = (selector.index,) if isinstance(selector, At) else (selector.start, selector.stop)
+    return f"{selector.phase}[{':'.join('' if n is None else str(n) for n in bounds)}]"
 
 
 def _id_text(one: int | str) -> str:
