@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from interv.document import Document
 from interv.errors import IntervError, Label
@@ -41,61 +42,56 @@ def programs_of(documents: Sequence[Document]) -> Iterable[tuple[Document, int, 
 
 def default_program(documents: Sequence[Document], errors: list[IntervError]) -> str | None:
     """Return the program of requests that say nothing. Collects E403 where several are named."""
-    holders = [document for document in documents if document.spec.default is not None]
-    for other in holders[1:]:
-        first = holders[0].span("default")
-        errors.append(
-            IntervError(
-                "E403",
-                "two documents name a default program:"
-                f" {holders[0].where('default')} and {other.where('default')}",
-                other.span("default"),
-                "named again",
-                more=[Label(first, "named first")] if first else [],
-                helps=["keep one of them: it applies to every request that says nothing"],
-            )
-        )
-    return holders[0].spec.default if holders else None
+    keep = "keep one of them: it applies to every request that says nothing"
+    errors += [
+        IntervError("E403", f"two documents name a default program: {where}", **marks, helps=[keep])
+        for _, where, marks in _said_again(documents, "default", "named first", "named again")
+    ]
+    return next((one.spec.default for one in documents if one.spec.default is not None), None)
 
 
 def conflict_policy(documents: Sequence[Document], errors: list[IntervError]) -> Conflict:
     """Return what happens where programs of one request meet. Collects E404."""
-    holders = [document for document in documents if document.spec.conflict is not None]
-    for other in holders[1:]:
-        if other.spec.conflict != holders[0].spec.conflict:
-            first = holders[0].span("conflict")
-            errors.append(
-                IntervError(
-                    "E404",
-                    "two documents state different conflict policies:"
-                    f" {holders[0].where('conflict')} and {other.where('conflict')}",
-                    other.span("conflict"),
-                    f"{other.spec.conflict} here",
-                    more=[Label(first, f"{holders[0].spec.conflict} here")] if first else [],
-                    helps=["one policy applies wherever programs of one request meet"],
-                )
-            )
-    return (holders[0].spec.conflict if holders else None) or "sequential"
+    policy = next((one.spec.conflict for one in documents if one.spec.conflict is not None), None)
+    errors += [
+        IntervError(
+            "E404",
+            f"two documents state different conflict policies: {where}",
+            **marks,
+            helps=["one policy applies wherever programs of one request meet"],
+        )
+        for other, where, marks in _said_again(documents, "conflict", "{} here", "{} here")
+        if other.spec.conflict != policy
+    ]
+    return policy or "sequential"
 
 
 def kv_policy(documents: Sequence[Document], errors: list[IntervError]) -> KvSettings | None:
     """Return the engine's KV policy, None where there is none. Collects E299 for a second one."""
-    holders = [document for document in documents if document.spec.kv is not None]
-    for other in holders[1:]:
-        first = holders[0].span("kv")
-        errors.append(
-            IntervError(
-                "E299",
-                "two documents declare a KV policy:"
-                f" {holders[0].where('kv')} and {other.where('kv')}",
-                other.span("kv"),
-                "declared again",
-                more=[Label(first, "declared first")] if first else [],
-                helps=["keep one of them: an engine has one cache"],
-            )
-        )
+    keep = "keep one of them: an engine has one cache"
+    errors += [
+        IntervError("E299", f"two documents declare a KV policy: {where}", **marks, helps=[keep])
+        for _, where, marks in _said_again(documents, "kv", "declared first", "declared again")
+    ]
+    holder = next((one for one in documents if one.spec.kv is not None), None)
     # What is wrong with a policy by itself was found with its document.
-    return None if errors or not holders else settings_of(holders[0])
+    return None if errors or holder is None else settings_of(holder)
+
+
+def _said_again(
+    documents: Sequence[Document], part: str, before: str, again: str
+) -> Iterator[tuple[Document, str, dict[str, Any]]]:
+    """Yield each document that says a part after another, where both do, how an error shows it.
+
+    `before` and `again` go under the two places; `{}` in them is what is said there.
+    """
+    holders = [one for one in documents if getattr(one.spec, part) is not None]
+    for other in holders[1:]:
+        first, span = holders[0], holders[0].span(part)
+        more = [Label(span, before.format(getattr(first.spec, part)))] if span else []
+        label = again.format(getattr(other.spec, part))
+        where = f"{first.where(part)} and {other.where(part)}"
+        yield other, where, {"span": other.span(part), "label": label, "more": more}
 
 
 def compressed_programs(

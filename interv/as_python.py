@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 
+from interv.selectors import phase_text
 from interv.spec import (
     Ablate,
     And,
@@ -156,13 +157,8 @@ def _selector(selector: Selector) -> str:
     match selector:
         case Everything():
             return "everything"
-        case InPhase():
-            return selector.phase
-        case At():
-            return f"{selector.phase}[{selector.index}]"
-        case Slice(start=start, stop=stop):
-            low, high = ("" if bound is None else str(bound) for bound in (start, stop))
-            return f"{selector.phase}[{low}:{high}]"
+        case InPhase() | At() | Slice():
+            return phase_text(selector)
         case Token():
             return f"token({', '.join(map(repr, selector.ids))})"
         case Not():

@@ -103,8 +103,7 @@ class ProgramBuilder:
         gate: Gate | None = None,
     ) -> None:
         """Add `scale·v` to the stream; with `keep_norm`, then scale it back to its norm."""
-        rest = {"keep_norm": keep_norm, "when": when.selector, "gate": gate}
-        self._add(Steer, vector=_name(vector), at=at, scale=scale, **rest)
+        self._edit(Steer, at, when, gate, vector=_name(vector), scale=scale, keep_norm=keep_norm)
 
     def cap(
         self,
@@ -119,7 +118,7 @@ class ProgramBuilder:
     ) -> None:
         """Bring the component along `v` into `[low, high]`; None is an open end."""
         bounds = {"low": low, "high": high, "strength": strength}
-        self._add(Cap, vector=_name(vector), at=at, when=when.selector, gate=gate, **bounds)
+        self._edit(Cap, at, when, gate, vector=_name(vector), **bounds)
 
     def ablate(
         self,
@@ -131,8 +130,7 @@ class ProgramBuilder:
         gate: Gate | None = None,
     ) -> None:
         """Remove the component along `v`, or the part `strength` of it."""
-        rest = {"strength": strength, "when": when.selector, "gate": gate}
-        self._add(Ablate, vector=_name(vector), at=at, **rest)
+        self._edit(Ablate, at, when, gate, vector=_name(vector), strength=strength)
 
     def replace(
         self,
@@ -147,8 +145,8 @@ class ProgramBuilder:
     ) -> None:
         """Set the stream to `scale·v`; with `by`, turn only its part along `v` into that vector."""
         other = None if by is None else _name(by)
-        rest = {"strength": strength, "when": when.selector, "gate": gate}
-        self._add(Replace, vector=_name(vector), by=other, at=at, scale=scale, **rest)
+        rest = {"by": other, "scale": scale, "strength": strength}
+        self._edit(Replace, at, when, gate, vector=_name(vector), **rest)
 
     def apply(
         self,
@@ -160,7 +158,7 @@ class ProgramBuilder:
         gate: Gate | None = None,
     ) -> None:
         """Apply an adapter's own update, scaled."""
-        self._add(Apply, adapter=_name(adapter), at=at, scale=scale, when=when.selector, gate=gate)
+        self._edit(Apply, at, when, gate, adapter=_name(adapter), scale=scale)
 
     def capture(
         self,
@@ -176,6 +174,11 @@ class ProgramBuilder:
         """Copy rows of the stream to a sink, before the edits of the site or `after` them."""
         rest = {"after": after, "rank": rank, "sample": sample, "keep": keep}
         self._add(Capture, at=at, to=_name(to), tokens=tokens.selector, **rest)
+
+    def _edit(
+        self, model: type[Model], at: SiteRef, when: Select, gate: Gate | None, **data: object
+    ) -> None:
+        self._add(model, at=at, when=when.selector, gate=gate, **data)
 
     def _add(self, model: type[Model], **data: object) -> None:
         statement: Any = validate(model, data)
@@ -234,15 +237,8 @@ class DocumentBuilder:
 
     def spec(self) -> Spec:
         """Return the finished document as data. Raises E206 for a name that is given twice."""
-        programs = [
-            {
-                "name": one.name,
-                "statements": one.statements,
-                "conflict": one.conflict,
-                "kv": one.kv,
-            }
-            for one in self.programs
-        ]
+        fields = ("name", "statements", "conflict", "kv")
+        programs = [{name: getattr(one, name) for name in fields} for one in self.programs]
         data: Mapping[str, object] = {
             "vectors": self.vectors,
             "adapters": self.adapters,

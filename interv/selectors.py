@@ -274,13 +274,8 @@ def selector_text(selector: Selector) -> str:
     match selector:
         case Everything():
             return "all"
-        case InPhase():
-            return selector.phase
-        case At():
-            return f"{selector.phase}[{selector.index}]"
-        case Slice(start=start, stop=stop):
-            low, high = ("" if bound is None else str(bound) for bound in (start, stop))
-            return f"{selector.phase}[{low}:{high}]"
+        case InPhase() | At() | Slice():
+            return phase_text(selector)
         case Token():
             return f"token({', '.join(_id_text(one) for one in selector.ids)})"
         case Not():
@@ -289,6 +284,14 @@ def selector_text(selector: Selector) -> str:
             return " and ".join(_operand(term, (And, Or)) for term in selector.terms)
         case Or():
             return " or ".join(_operand(term, (Or,)) for term in selector.terms)
+
+
+def phase_text(selector: InPhase | At | Slice) -> str:
+    """Print tokens of one phase as the language and Python both write them: `prompt[2:-1]`."""
+    if isinstance(selector, InPhase):
+        return selector.phase
+    bounds = (selector.index,) if isinstance(selector, At) else (selector.start, selector.stop)
+    return f"{selector.phase}[{':'.join('' if n is None else str(n) for n in bounds)}]"
 
 
 def _id_text(one: int | str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 
 from interv.document import Document, SpecPath
+from interv.sites import SITES, Site
 from interv.spec import LayerRange, SiteRef
 
 NAMES_LISTED = 50
@@ -37,6 +38,13 @@ def layer_text(layers: Iterable[int]) -> str:
     parts: list[str] = []
     for run in runs:
         parts += [f"{run[0]}..{run[-1]}"] if len(run) > 2 else [str(n) for n in run]
+    return ", ".join(parts)
+
+
+def sites_text(sites: list[Site]) -> str:
+    """Print sites in the language's notation, layers of one name together."""
+    named = {name: [site.layer for site in sites if site.name == name] for name in SITES}
+    parts = [f"{name}[{layer_text(layers)}]" for name, layers in named.items() if layers]
     return ", ".join(parts)
 
 

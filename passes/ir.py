@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 
 from torch import fx
 
-from interv.errors import IntervError, Span
+from interv.errors import Span
 from interv.passes.fused import probe, update
-from interv.passes.ops import EDITS, OPS, Streams, combine, emit, gate, read, write
+from interv.passes.ops import EDITS, Streams, combine, emit, gate, read, write
 from interv.passes.select import Tokens, select
 from interv.sites import Site
 from interv.spec import Capture
@@ -228,18 +228,3 @@ def names(graph: Graph) -> dict[Node, str]:
         elif node.op == "call_function":
             named[node] = f"%{len(named) - 2}"
     return named
-
-
-def broken(graph: Graph, node: Node, reason: str) -> IntervError:
-    """Make the error for a graph that breaks a rule, printed with the reason under the op."""
-    # Printing needs this module, which needs printing only here.
-    from interv.passes.show import show
-
-    name = names(graph).get(node, str(node))
-    return IntervError(
-        "E301",
-        f"the compiler made an invalid graph: {name} {reason}",
-        origins(node)[0].span if origins(node) else None,
-        notes=[show(graph, {node: reason}), f"ops: {', '.join(OPS)}"],
-        helps=["this is a bug of interv, please report it with the document that caused it"],
-    )

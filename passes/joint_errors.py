@@ -12,11 +12,10 @@ from interv.passes.context import Context
 from interv.passes.halfspaces import MANY
 from interv.passes.ir import Node, gate_of, is_op, origins, selector_of, statement_name
 from interv.passes.ops import ablate, cap
-from interv.passes.resolve_conflicts import sites_text
 from interv.selectors import selector_text
 from interv.sites import Site
 from interv.spec import Selector
-from interv.wording import number_text
+from interv.wording import number_text, sites_text
 
 # Every set of selectors that can hold together is a problem of its own: 15 of them for 4.
 MOST_SELECTORS = 4

@@ -13,8 +13,8 @@ from interv.errors import IntervError, Label
 from interv.passes.context import Context
 from interv.passes.ir import Chain, Node, gate_of, is_op, origins, selector_of, statement_name
 from interv.passes.ops import gate, linear
-from interv.passes.resolve_conflicts import sites_text
 from interv.sites import Site
+from interv.wording import sites_text
 
 
 @dataclass(frozen=True, slots=True, eq=False)

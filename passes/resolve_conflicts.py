@@ -42,9 +42,9 @@ from interv.passes.select import select
 from interv.passes.show import places
 from interv.passes.sizes import refuse_oversize
 from interv.selectors import selector_text
-from interv.sites import SITES, Site
+from interv.sites import Site
 from interv.spec import And, Everything, Not, Selector
-from interv.wording import layer_text
+from interv.wording import sites_text
 
 # Of the conflicts at one site so many are told; pairs grow with the square of the statements.
 MOST_CONFLICTS = 100
@@ -117,13 +117,6 @@ def _conflict(earlier: Node, later: Node, sites: list[Site], ctx: Context) -> In
         ],
         helps=["say 'conflict sequential' to let the later one read what the earlier wrote"],
     )
-
-
-def sites_text(sites: list[Site]) -> str:
-    """Print sites in the language's notation, layers of one name together."""
-    named = {name: [site.layer for site in sites if site.name == name] for name in SITES}
-    parts = [f"{name}[{layer_text(layers)}]" for name, layers in named.items() if layers]
-    return ", ".join(parts)
 
 
 def _cut(graph: Graph, ctx: Context) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from interv.errors import IntervError
 from interv.passes.columns import Form, Kind
 from interv.passes.constants import Adapter, Constant, Vector
-from interv.passes.ir import Graph, Node, broken, op_name, ops_of, origins
+from interv.passes.ir import Graph, Node, names, op_name, ops_of, origins
 from interv.passes.layers import Sites
 from interv.passes.ops import EDITS, OPS
+from interv.passes.show import show
 from interv.sites import Site
 from interv.spec import Capture
 from interv.spec import Node as SpecNode
@@ -60,8 +62,20 @@ def verify(graph: Graph, stage: str) -> Graph:
     for node in ops_of(graph):
         reason = _broken_rule(node, stage)
         if reason is not None:
-            raise broken(graph, node, reason)
+            raise _broken(graph, node, reason)
     return graph
+
+
+def _broken(graph: Graph, node: Node, reason: str) -> IntervError:
+    """Make the error for a graph that breaks a rule, printed with the reason under the op."""
+    name = names(graph).get(node, str(node))
+    return IntervError(
+        "E301",
+        f"the compiler made an invalid graph: {name} {reason}",
+        origins(node)[0].span if origins(node) else None,
+        notes=[show(graph, {node: reason}), f"ops: {', '.join(OPS)}"],
+        helps=["this is a bug of interv, please report it with the document that caused it"],
+    )
 
 
 def _broken_rule(node: Node, stage: str) -> str | None:

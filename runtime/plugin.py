@@ -23,13 +23,12 @@ from typing import Any
 from interv.errors import IntervError
 from interv.load import load_documents
 from interv.runtime import compat, stopping
+from interv.runtime.arm import arm, compile_for
 from interv.runtime.beams import beam_search
 from interv.runtime.config import (
     DEFAULT_SLOTS,
     KEY,
     InterventionConfig,
-    arm,
-    compile_for,
     counters_path,
     options_of,
 )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from interv.passes.rounding import Rounding
-
-if TYPE_CHECKING:
-    from interv.codegen.kernels.registry import SiteUpdate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +21,7 @@ class Norm:
 
 
 def update_norm(
-    update: SiteUpdate,
+    update: Callable[[Tensor, Tensor | None], None],  # one site's
     hidden: Tensor,  # [T, H]
     residual: Tensor,  # [T, H]
     norm: Norm,

@@ -29,29 +29,16 @@ def _update_norm(
     normed_stride,
     carried_stride,
     epsilon,
-    slot,  # [T] int32
-    mask,  # [T] int64
-    seat,  # [T] int32
-    gate,  # [T, G] float32, written
-    gate_stride,
-    bank,  # [V, H] float32
-    gram,  # [V, V] float32
-    whole,  # [S, K] columns of 18 words, as int32
-    real,  # the same memory as float32
-    wide,  # the same memory as int64: 9 words
-    slots,  # [S] int32, how many columns a slot has
-    total,  # [P] int64
-    seats,  # [R, P] int64
-    rows,
-    H,
-    slot_stride,  # columns between two slots
-    count_stride,
-    seat_stride,
+    tables,  # `buffers` names them
     WEIGHT: tl.constexpr,
     ROUNDING: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_H: tl.constexpr,
 ):
+    (
+        slot, mask, seat, gate, gate_stride, bank, gram, whole, real, wide, slots, total, seats,
+        rows, H, slot_stride, count_stride, seat_stride,
+    ) = tables  # fmt: skip
     t = tl.program_id(0).to(tl.int64)
     i = tl.arange(0, BLOCK_H)  # [H]
     inside = i < H
@@ -137,7 +124,7 @@ class TritonUpdateNorm:
             hidden if weight is None else weight,
             *(one.stride(-2) for one in (hidden, residual, normed, carried)),
             norm.epsilon,
-            *buffers(self.tensors, self.step, self.counts),
+            buffers(self.tensors, self.step, self.counts),
             WEIGHT=weight is not None,
             ROUNDING=int(norm.rounding),
             **shape(self.tensors, block),

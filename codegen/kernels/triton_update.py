@@ -21,28 +21,15 @@ def _update(
     residual,  # [T, H]; hidden again where there is none
     hidden_stride,
     residual_stride,
-    slot,  # [T] int32
-    mask,  # [T] int64
-    seat,  # [T] int32
-    gate,  # [T, G] float32, written
-    gate_stride,
-    bank,  # [V, H] float32
-    gram,  # [V, V] float32
-    whole,  # [S, K] columns of 18 words, as int32
-    real,  # the same memory as float32
-    wide,  # the same memory as int64: 9 words
-    slots,  # [S] int32, how many columns a slot has
-    total,  # [P] int64
-    seats,  # [R, P] int64
-    rows,
-    H,
-    slot_stride,  # columns between two slots
-    count_stride,
-    seat_stride,
+    tables,  # `buffers` names them
     PAIR: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_H: tl.constexpr,
 ):
+    (
+        slot, mask, seat, gate, gate_stride, bank, gram, whole, real, wide, slots, total, seats,
+        rows, H, slot_stride, count_stride, seat_stride,
+    ) = tables  # fmt: skip
     t = tl.program_id(0).to(tl.int64)
     s = tl.load(slot + t).to(tl.int64)
     if s < 0:
@@ -101,7 +88,7 @@ class TritonUpdate:
             other,
             hidden.stride(-2),
             other.stride(-2),
-            *buffers(self.tensors, self.step, self.counts),
+            buffers(self.tensors, self.step, self.counts),
             PAIR=residual is not None,
             **shape(self.tensors, block),
         )
@@ -122,24 +109,24 @@ def check_layout(
 
 
 def buffers(x: SiteTensors, step: StepTensors, counts: SiteCounts) -> tuple[Any, ...]:
-    """Return what every kernel reads besides the stream, in the order of its arguments."""
+    """Return what every kernel reads besides the stream: a tuple, which it takes apart."""
     return (
-        step.slot,
-        step.mask,
-        step.seat,
-        step.gate,
+        step.slot,  # [T] int32
+        step.mask,  # [T] int64
+        step.seat,  # [T] int32
+        step.gate,  # [T, G] float32, written
         step.gate.stride(0),
-        x.bank,
-        x.gram,
-        x.columns.view(torch.int32),
-        x.columns.view(torch.float32),
-        x.columns,
-        x.count,
-        counts.total,
-        counts.seats,
+        x.bank,  # [V, H] float32
+        x.gram,  # [V, V] float32
+        x.columns.view(torch.int32),  # whole: [S, K] columns of 18 words
+        x.columns.view(torch.float32),  # real: the same memory
+        x.columns,  # wide: the same memory as int64: 9 words
+        x.count,  # slots: [S] int32, how many columns a slot has
+        counts.total,  # [P] int64
+        counts.seats,  # [R, P] int64
         x.bank.shape[0],
         x.bank.shape[1],
-        x.columns.stride(0) // WORDS,
+        x.columns.stride(0) // WORDS,  # columns between two slots
         x.count.stride(0),
         counts.seats.stride(0),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from interv.errors import IntervError
 from interv.vectors import objects, pt_file, safetensors_file
 from interv.vectors.pickle_values import Record
-from interv.vectors.raw import BadFile, decode, fetch
+from interv.vectors.raw import BadFile, decode, named
 from interv.vectors.updates import Array
 from interv.vectors.words import list_text
 
@@ -66,19 +66,12 @@ def read_arrays(
     cannot be read, E222 for one that is damaged or holds other objects. If `light`, torch is not
     loaded, and NeedsTorch is raised for what it may be able to read.
     """
-    try:
+    with named(path, shown):
         if path.suffix in TORCH:
             return _from_objects(path, shown, pt_file.load(path, allowed, light))
         if path.suffix in PICKLES:
             return _from_objects(path, shown, pt_file.load_pickle(path))
         return _from_safetensors(path, shown)
-    except OSError as error:
-        raise IntervError("E220", f"'{shown}' cannot be read: {error.strerror or error}") from error
-    except BadFile as error:
-        kind = path.suffix.removeprefix(".")
-        raise IntervError(
-            "E222", f"'{shown}' is not a valid {kind} file", notes=(str(error),), helps=fetch(path)
-        ) from error
 
 
 def _from_safetensors(path: Path, shown: str) -> Arrays:

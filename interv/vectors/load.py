@@ -13,7 +13,7 @@ from interv.errors import IntervError, Span, each, raise_all, suggest
 from interv.spec import VectorDecl
 from interv.vectors import gguf_file, pt_file, safetensors_file
 from interv.vectors.directions import Directions, Vector, make_directions
-from interv.vectors.raw import BadFile, Contents, Raw, decode, fetch, rounds
+from interv.vectors.raw import Contents, Raw, decode, named, rounds
 from interv.vectors.words import EVERY, at_text, list_text
 
 Readers: TypeAlias = Mapping[str, Callable[[Path], Contents]]
@@ -92,15 +92,8 @@ def _read(path: Path, shown: str, readers: Readers) -> Contents:
         )
     if not path.is_file():
         raise _missing(path, shown)
-    try:
+    with named(path, shown):
         return readers[path.suffix](path)
-    except OSError as error:
-        raise IntervError("E220", f"'{shown}' cannot be read: {error.strerror or error}") from error
-    except BadFile as error:
-        kind = path.suffix.removeprefix(".")
-        raise IntervError(
-            "E222", f"'{shown}' is not a valid {kind} file", notes=(str(error),), helps=fetch(path)
-        ) from error
 
 
 def _missing(path: Path, shown: str) -> IntervError:

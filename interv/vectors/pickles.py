@@ -3,6 +3,8 @@
 A name in a pickle stays a word here. The few that rebuild arrays have a function of ours in their
 place; a call of any other ends the reading, and the error says what was asked for. An object of a
 class is read as its attributes. Opcodes: the documentation of Python's `pickletools`.
+Python's own unpickler is no way, even where every name is inert: seven bytes take all memory, and
+a nested key ends the process (tests/vectors/test_library_unpickler.py).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,21 @@ def raw_of(values: npt.NDArray[Any]) -> Raw:
     return Raw("F64", values.shape, np.frombuffer(wide.tobytes(), np.uint8))
 
 
-def fetch(path: Path) -> tuple[str, ...]:
+@contextmanager
+def named(path: Path, shown: str) -> Iterator[None]:
+    """Name the file that is read here: E220 where it cannot be read, E222 for a BadFile."""
+    try:
+        yield
+    except OSError as error:
+        raise IntervError("E220", f"'{shown}' cannot be read: {error.strerror or error}") from error
+    except BadFile as error:
+        kind = path.suffix.removeprefix(".")
+        raise IntervError(
+            "E222", f"'{shown}' is not a valid {kind} file", notes=(str(error),), helps=_fetch(path)
+        ) from error
+
+
+def _fetch(path: Path) -> tuple[str, ...]:
     """Return the help for a damaged file that is only a pointer of Git LFS to the real one."""
     try:
         with open_regular(path) as file:

@@ -17,6 +17,8 @@ BUFFERS = (
     *("*i32", "*i64", "*i32", "*fp32", "i32", "*fp32", "*fp32", "*i32", "*fp32", "*i64"),
     *("*i32", "*i64", "*i64", *["i32"] * 5),
 )
+# The place among them of the width of a row, which is even.
+WIDTH = 14
 # Strides of the stream that are multiples of 16, as the width of a model is.
 ALIGNED = frozenset({"hidden_stride", "residual_stride", "normed_stride", "carried_stride"})
 
@@ -40,13 +42,18 @@ def assembled(
     from triton.backends.nvidia.compiler import get_ptxas
     from triton.compiler import ASTSource
 
-    named = (*types, *buffers, *["constexpr"] * len(constants))
+    named = (*types, *[buffers] * bool(buffers), *["constexpr"] * len(constants))
     signature = dict(zip(kernel.arg_names, named, strict=True))
     # What a launch finds out by itself for any model of a usual width.
     even = [
         (place,)
         for place, (name, kind) in enumerate(signature.items())
-        if kind.startswith("*") or name == "H" or name in ALIGNED
+        if kind[0].startswith("*") * isinstance(kind, str) or name == "H" or name in ALIGNED
+    ]
+    even += [
+        (len(types), place)
+        for place, kind in enumerate(buffers)
+        if kind.startswith("*") or place == WIDTH
     ]
     attributes = {place: [["tt.divisibility", 16]] for place in even}
     options = {"num_warps": warps, "maxnreg": most, "enable_fp_fusion": True}

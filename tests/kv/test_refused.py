@@ -13,7 +13,8 @@ from interv.errors import IntervError, IntervErrors
 from interv.kv.settings import KvSettings
 from interv.load import load_text
 from interv.runtime import compat
-from interv.runtime.config import InterventionConfig, arm
+from interv.runtime.arm import arm
+from interv.runtime.config import InterventionConfig
 from interv.runtime.kv.asked import is_compressed
 from interv.runtime.kv.refuse import refuse_config
 from interv.runtime.requests import check_model, process_inputs

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from link_tree import link_tree
@@ -82,6 +83,26 @@ def imports(file: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield "" if node.level else str(node.module)
+
+
+def test_no_module_needs_itself() -> None:
+    """Not even by what it imports late or for types alone; the lazy face names everything."""
+    modules = {module_of(file): file for file in python_files(*STAGES)}
+    needs = {name: set(needed(file, modules)) for name, file in modules.items() if name != "interv"}
+    TopologicalSorter(needs).prepare()  # raises CycleError with the modules of a circle
+
+
+def module_of(file: Path) -> str:
+    package = next(name for name, folder in PACKAGES.items() if ROOT / folder == file.parent)
+    return package if file.stem == "__init__" else f"{package}.{file.stem}"
+
+
+def needed(file: Path, modules: Container[str]) -> Iterator[str]:
+    """Yield the modules of ours that a file imports, or imports something of."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                yield name if name in modules else str(node.module)
 
 
 def test_the_face_is_lazy_and_whole() -> None:
