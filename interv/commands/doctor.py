@@ -9,27 +9,13 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import typer
 
-from interv.terminal import terminal
+from interv.commands.findings import Finding, show
 
-State = Literal["ok", "warn", "fail"]
-MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 PLUGIN_GROUP = "vllm.general_plugins"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One row: what was looked at, how it is, what was found, and what to do about it."""
-
-    what: str
-    state: State
-    found: str
-    help: str = ""
 
 
 def doctor(
@@ -44,26 +30,15 @@ def doctor(
 
     Example: interv doctor --server http://localhost:8000
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     if server:
         from interv.commands.server import diagnose_server
 
         findings = diagnose_server(server, key or None)
     else:
         findings = diagnose()
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("", "part", "found", "what to do"):
-        table.add_column(heading, overflow="fold")
-    for row in findings:
-        table.add_row(Text(*MARKS[row.state]), row.what, row.found, row.help)
-    terminal().print(table)
-    failed = [row.what for row in findings if row.state == "fail"]
     fine = "everything works there" if server else "everything needed is here"
-    typer.echo(f"not working: {', '.join(failed)}" if failed else fine)
-    raise typer.Exit(1 if failed else 0)
+    show(findings, fine)
+    raise typer.Exit(1 if any(row.state == "fail" for row in findings) else 0)
 
 
 def diagnose() -> tuple[Finding, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interv.commands.doctor import Finding
+from interv.commands.findings import Finding
 from interv.errors import IntervError
 
 _WAIT_S = 10.0

@@ -10,7 +10,7 @@ from typing import Any
 from error_codes import HOLE, uses
 
 from interv.errors import IntervErrors
-from interv.runtime.config import _refuse
+from interv.runtime.arm import _refuse
 from tests.repo.files import ROOT
 
 PAGE = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
@@ -41,6 +41,8 @@ def test_every_feature_that_is_refused_has_a_message_of_its_code() -> None:
 
 def everything_on() -> tuple[Any, Any]:
     """Return a configuration and a bundle with everything at once that a start refuses."""
+    from vllm.config import CompilationMode
+
     config = SimpleNamespace(
         parallel_config=SimpleNamespace(
             enable_dbo=False,
@@ -48,7 +50,10 @@ def everything_on() -> tuple[Any, Any]:
             pipeline_parallel_size=2,
             prefill_context_parallel_size=2,
         ),
-        compilation_config=SimpleNamespace(pass_config=SimpleNamespace(enable_sp=True)),
+        compilation_config=SimpleNamespace(
+            pass_config=SimpleNamespace(enable_sp=True), mode=CompilationMode.STOCK_TORCH_COMPILE
+        ),
+        cache_config=SimpleNamespace(kv_sharing_fast_prefill=True),
         model_config=SimpleNamespace(is_encoder_decoder=True),
         kv_transfer_config=object(),
     )

@@ -13,7 +13,8 @@ from interv.frozen import FrozenMap
 from interv.inline import compile_inline
 from interv.load import load_documents
 from interv.model import model_facts
-from interv.runtime.config import InterventionConfig, _by_name
+from interv.runtime.arm import _by_name
+from interv.runtime.config import InterventionConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODEL = model_facts(str(EXAMPLES / "models" / "smollm2-135m"))

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from interv.cli import build
-from interv.commands.doctor import Finding, diagnose, version_of, vllm_command
+from interv.commands.doctor import diagnose, version_of, vllm_command
+from interv.commands.findings import Finding
 
 SHIM = "pip install --no-deps ./scripts/vllm-cpu-shim"
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from interv.cli import build
-from interv.commands.doctor import Finding
+from interv.commands.findings import Finding
 from interv.commands.server import diagnose_server
 from interv.errors import IntervError
 
