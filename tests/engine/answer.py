@@ -49,6 +49,7 @@ class Ask:
     kv: str | None = None  # what the request says of its cache; None says nothing
     salt: str | None = None  # requests of another one share no cached prefix
     lora: str | None = None  # the folder of an adapter
+    priority: int = 0  # the lowest runs first, where an engine schedules so
     embeds: Any = field(default=None, compare=False)  # [T, H], in place of the prompt's ids
 
 

@@ -7,6 +7,7 @@ interpreter: the path that CUDA users get, without the GPU.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import sys
@@ -29,6 +30,7 @@ FLAVOURS = {
 
 # More steps than any test needs: a request that is held for ever fails its test, and ends it.
 _PATIENCE = 20_000
+_ASLEEP = 3  # the step before which an engine is sent to sleep
 # How many log-probabilities are asked for beside the chosen one.
 _TOP = 20
 
@@ -272,8 +274,22 @@ class Child:
             prompt = {"prompt_embeds": ask.embeds}
         salted = {} if ask.salt is None else {"cache_salt": ask.salt}
         lora = None if ask.lora is None else self._adapter(ask.lora)
-        self.llm.llm_engine.add_request(name, prompt | salted, params, lora_request=lora)
+        more = {"lora_request": lora, "priority": ask.priority}
+        self.llm.llm_engine.add_request(name, prompt | salted, params, **more)
         return name
+
+    def interrupted(self, asks: list[Ask], level: int) -> list[Answer]:
+        """Send the engine to sleep in the middle of answers, wake it up, and return the answers."""
+        engine, names, done = self.llm.llm_engine, [self._add(ask) for ask in asks], {}
+        for step in itertools.count():
+            if not engine.has_unfinished_requests():
+                return [_samples(done[name])[0] for name in names]
+            if step == _ASLEEP:
+                self.llm.sleep(level, mode="keep")
+                assert not engine.step()
+                self.llm.wake_up()
+            done |= {one.request_id: one for one in engine.step()}
+        raise AssertionError
 
     def _adapter(self, folder: str) -> Any:
         from vllm.lora.request import LoRARequest

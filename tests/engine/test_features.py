@@ -151,6 +151,12 @@ def test_weights_that_are_replaced_in_place(plain: Plain, tmp_path: Path) -> Non
     plain.check(Expected(model, plain.document), "mixed")
 
 
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_an_engine_that_slept_in_the_middle_of_answers(plain: Plain, level: int) -> None:
+    asks = [Ask(one, program, 8) for one in PROMPTS for program in ("off", "mixed", "held + near")]
+    assert plain.engine.call("interrupted", asks, level) == plain.engine.answers(asks)
+
+
 def test_what_shapes_the_sampling_changes_no_edit(plain: Plain) -> None:
     expected, allowed = Expected(tiny_model("llama"), plain.document), [11, 30, 77, 200]
     shapes: list[dict[str, Any]] = [

@@ -53,6 +53,21 @@ def say(engine: EngineHost, method: str, prompts: list[Any], **sampling: Any) ->
     return engine.call("say", method, prompts, greedy | sampling)
 
 
+def test_a_grammar_chooses_among_words_as_the_edit_leaves_them(offline: EngineHost) -> None:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    words, found = range(40, 140), {}
+    grammar = StructuredOutputsParams(choice=[f"w{one}" for one in words])
+    prompts = [f"w{one} w14 w15" for one in range(20, 28)]
+    for program in ("off", "joy"):
+        more = {"extra_args": {"intervention": program}, "max_tokens": 1}
+        said = say(offline, "generate", prompts, structured_outputs=grammar, **more)
+        masked = say(offline, "generate", prompts, allowed_token_ids=[*words], **more)
+        found[program] = [one["choices"][0]["text"] for one in said]
+        assert found[program] == [one["choices"][0]["text"] for one in masked]
+    assert found["off"] != found["joy"]
+
+
 def test_stop_strings_offline(offline: EngineHost) -> None:
     prompts, both = ["w3 w14 w15 w92", "w27 w18"], {"extra_args": BOTH}
     for n in (1, 3):

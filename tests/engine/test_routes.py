@@ -168,6 +168,20 @@ def test_a_stop_string_is_an_end_like_others(server: str, name: str, stream: boo
     assert edited - sum(len(part.position) for part in record.parts) in (0, 1)
 
 
+def test_a_tool_call_is_edited_and_told_of(server: str) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    chosen = {"type": "function", "function": {"name": "f"}}
+    more = {"tools": [tool], "tool_choice": chosen, "vllm_xargs": BOTH, "max_tokens": 40}
+    answer = send(f"{server}/v1/chat/completions", {**GREEDY, "messages": TALK, **more}).json
+    assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "f"
+    usage = answer["usage"]
+    fed = usage["prompt_tokens"] + usage["completion_tokens"] - 1
+    assert interv.edited_rows(answer) == {"joy": {"post_block[15]": fed}}
+    (record,) = interv.captured(answer)
+    assert len(record.parts[0].position) == fed
+
+
 def test_a_client_that_hangs_up_has_aborted(server: str) -> None:
     body = {**GREEDY, "prompt": "Once", "max_tokens": 400, "ignore_eos": True, "stream": True}
     headers = {"Content-Type": "application/json", "X-Request-Id": "hung-up"}

@@ -132,6 +132,20 @@ def test_asynchronous_scheduling(rig: Rig) -> None:
 
 
 @pytest.mark.slow
+def test_priorities(rig: Rig) -> None:
+    # The last to come run first, and throw out those that run already.
+    asks = [replace(one, priority=-i, arrives=i) for i, one in enumerate(rig.asks)]
+    options = {"scheduling_policy": "priority", "num_gpu_blocks_override": BLOCKS[rig.flavour]}
+    runs = (
+        run(rig.flavour, rig.model, None, unsaid(asks), **options)[0],
+        run(rig.flavour, rig.model, rig.document, asks, **options)[0],
+    )
+    for one in runs:
+        assert one.seen.preempted > 0
+    rig.same(runs, "alone and by priority")
+
+
+@pytest.mark.slow
 def test_preemption_under_asynchronous_scheduling(rig: Rig) -> None:
     runs = rig.run(async_scheduling=True, num_gpu_blocks_override=BLOCKS[rig.flavour])
     for one in runs:
