@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from interv.spec import (
+from interv.document.spec import (
     Ablate,
     At,
     Cap,

@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _demo_model() -> str:
-    from interv.demo_model import demo_model_path
+    from interv.demo.model import demo_model_path
 
     return str(demo_model_path())
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from interv.passes.columns import Kind
-from interv.passes.constants import Map
-from interv.passes.plan import MAX_COLUMNS, MOST_GATES
-from interv.sites import Site
-from interv.spec import Conflict, Selector, SinkDecl
+from interv.document.sites import Site
+from interv.document.spec import Conflict, Selector, SinkDecl
+from interv.passes.graph.column import Kind
+from interv.passes.graph.directions import Map
+from interv.passes.placing.plan import MAX_COLUMNS, MOST_GATES
 
 if TYPE_CHECKING:
     from interv.kv.settings import KvSettings
@@ -29,7 +29,7 @@ INLINE, INLINE_COLUMNS = "<inline>", 16
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a site's update; its meaning is that of `interv.passes.columns.Form`.
+    """One column of a site's update; its meaning is that of `interv.passes.graph.column.Form`.
 
     `a` and `b` are rows of the site's bank, -1 for none. A `gate` of less than GATES is a column
     of the same update; from GATES on it is a place in the row of weights that each token has for
@@ -46,7 +46,7 @@ class Column:
     high: float = np.inf
     selector: int = 0  # index into Bundle.selectors
     sees: int = 0  # bit i: this column reads what column i wrote
-    kind: int = 0  # interv.passes.columns.Kind
+    kind: int = 0  # interv.passes.graph.column.Kind
     gate: int = -1
     store: int = -1
     block: int = 0  # of JOINT columns: how many are solved together

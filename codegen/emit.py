@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import Any
 
 from interv.codegen.bundle import Bundle, CaptureTable, Clash, Column, SinkUse, SiteTable
-from interv.passes.columns import Kind
-from interv.passes.plan import PlacedCapture, PlacedColumn, PlacedSite, Plan
-from interv.selectors import overlap
-from interv.sites import Site
-from interv.spec import Conflict
+from interv.document.selectors import overlap
+from interv.document.sites import Site
+from interv.document.spec import Conflict
+from interv.passes.graph.column import Kind
+from interv.passes.placing.plan import PlacedCapture, PlacedColumn, PlacedSite, Plan
 
 # Raised whenever the spliced graph or the meaning of a column changes, so that neither a
 # compiled graph nor cached keys and values of an older version are taken for this one's.

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.codegen.bundle import Column, SiteTable, stores
-from interv.passes.columns import Kind
-from interv.passes.plan import GATES
-from interv.sites import Site
-from interv.spec import Conflict
+from interv.document.sites import Site
+from interv.document.spec import Conflict
+from interv.passes.graph.column import Kind
+from interv.passes.placing.plan import GATES
 
 # One column as the kernels read it, eight-byte aligned; `interv/codegen/kernels/update.c` has it
 # as `column_t`.

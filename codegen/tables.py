@@ -13,7 +13,7 @@ import torch
 
 from interv.codegen.bundle import SiteTable
 from interv.codegen.slot import WORDS, Columns, SlotRows
-from interv.passes.plan import MAX_COLUMNS
+from interv.passes.placing.plan import MAX_COLUMNS
 
 # Where the fields of `interv.codegen.slot.COLUMN` lie, counted in their own type.
 INT32 = {"a": 0, "b": 1, "program": 7, "kind": 8, "gate": 9, "store": 10, "block": 11}

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from interv.codegen.bundle import Column, SiteTable
+from interv.document.wording import list_names
 from interv.errors import IntervError, suggest
-from interv.passes.columns import Form, Kind
-from interv.passes.constants import Map
-from interv.passes.fused import probe, update
-from interv.passes.plan import GATES
-from interv.wording import list_names
+from interv.passes.graph.canonical import probe, update
+from interv.passes.graph.column import Form, Kind
+from interv.passes.graph.directions import Map
+from interv.passes.placing.plan import GATES
 
 
 def fused_update(

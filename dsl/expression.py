@@ -6,13 +6,13 @@ from collections.abc import Collection
 
 from lark import Token, Tree
 
-from interv.checks import LARGEST_FLOAT, OFF
+from interv.document.checks import LARGEST_FLOAT, OFF
+from interv.document.spec import RequestExpression, RequestTerm
+from interv.document.wording import list_names
 from interv.dsl.diagnostics import explain
 from interv.dsl.parser import parse
 from interv.dsl.values import Values
 from interv.errors import IntervError, Label, Source, Span, by_place, raise_all, suggest
-from interv.spec import RequestExpression, RequestTerm
-from interv.wording import list_names
 
 MOST_CHARACTERS = 4096
 MOST_TERMS = 32

@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 
 from lark import Token, Tree
 
-from interv.checks import scaled_concept
-from interv.document import SpecPath
+from interv.document.checks import scaled_concept
+from interv.document.document import SpecPath
+from interv.document.validation import named_twice
 from interv.dsl.clauses import CLAUSES, REQUIRED, SHAPE
 from interv.dsl.lower_selector import lower_selector
 from interv.dsl.values import Values, short
 from interv.errors import IntervError, Label, Span, suggest
-from interv.validation import named_twice
 
 Node: TypeAlias = Tree[Token]
 Data: TypeAlias = dict[str, Any]

@@ -6,8 +6,8 @@ from typing import Any
 
 from lark import Token, Tree
 
-from interv.checks import DEEPEST_SELECTOR
-from interv.document import SpecPath
+from interv.document.checks import DEEPEST_SELECTOR
+from interv.document.document import SpecPath
 from interv.dsl.values import Values
 from interv.errors import IntervError, Span
 

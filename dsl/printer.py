@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from interv.dsl.layout import Line, block, lay_out, statement_cells
-from interv.selectors import selector_text
-from interv.spec import (
+from interv.document.selectors import selector_text
+from interv.document.spec import (
     Ablate,
     Apply,
     Cap,
@@ -26,7 +25,8 @@ from interv.spec import (
     Steer,
     VectorDecl,
 )
-from interv.wording import number_text, on_off, place_text
+from interv.document.wording import number_text, on_off, place_text
+from interv.dsl.layout import Line, block, lay_out, statement_cells
 
 
 def print_spec(spec: Spec) -> str:

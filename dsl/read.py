@@ -8,15 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from interv.checks import find_faults
-from interv.document import Document, SpecPath
+from interv.document.checks import find_faults
+from interv.document.document import Document, SpecPath
+from interv.document.spec import Spec
+from interv.document.validation import faults, validate
 from interv.dsl.diagnostics import explain
 from interv.dsl.lower import Lowering
 from interv.dsl.parser import UNLIMITED, Limits, parse
 from interv.dsl.values import Values
 from interv.errors import IntervError, Source, by_place, raise_all
-from interv.spec import Spec
-from interv.validation import faults, validate
 
 # A legal value for each field that a text can get wrong, so that one fault hides no other.
 NEUTRAL: Mapping[str, object] = {

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from interv.as_python import to_python
     from interv.builder import (
         all_of,
         any_of,
@@ -26,34 +25,37 @@ if TYPE_CHECKING:
         prompt,
         token,
     )
-    from interv.captured_rows import capture_results, captured, mark
     from interv.captures import Captures, load_captures
-    from interv.document import Document
+    from interv.document.as_python import to_python
+    from interv.document.document import Document
+    from interv.document.spec import Spec
     from interv.dsl.expression import parse_expression
     from interv.dsl.formatter import format_text
     from interv.dsl.printer import print_spec as to_text
     from interv.errors import IntervError
     from interv.load import dump_json, dump_yaml, load_data, load_document, load_text
-    from interv.request import edited_rows, failure, openai_args, sampling_args
+    from interv.request.arguments import edited_rows, failure, openai_args, sampling_args
+    from interv.request.captured_rows import capture_results, captured, mark
     from interv.runtime.config import engine_args
-    from interv.spec import Spec
 
 _HOMES = {
-    "to_python": "interv.as_python",
-    **dict.fromkeys(("capture_results", "captured", "mark"), "interv.captured_rows"),
+    "to_python": "interv.document.as_python",
+    **dict.fromkeys(("capture_results", "captured", "mark"), "interv.request.captured_rows"),
     **dict.fromkeys(("Captures", "load_captures"), "interv.captures"),
-    "Document": "interv.document",
+    "Document": "interv.document.document",
     "parse_expression": "interv.dsl.expression",
     "format_text": "interv.dsl.formatter",
     "IntervError": "interv.errors",
     "engine_args": "interv.runtime.config",
-    "Spec": "interv.spec",
+    "Spec": "interv.document.spec",
     **dict.fromkeys(("all_of", "any_of", "everything", "gate", "generated"), "interv.builder"),
     **dict.fromkeys(("layers", "new_document", "post_attn", "post_block"), "interv.builder"),
     **dict.fromkeys(("pre_attn", "prompt", "token"), "interv.builder"),
     **dict.fromkeys(("dump_json", "dump_yaml", "load_data"), "interv.load"),
     **dict.fromkeys(("load_document", "load_text"), "interv.load"),
-    **dict.fromkeys(("edited_rows", "failure", "openai_args", "sampling_args"), "interv.request"),
+    **dict.fromkeys(
+        ("edited_rows", "failure", "openai_args", "sampling_args"), "interv.request.arguments"
+    ),
 }
 
 __all__ = [  # noqa: RUF022  (in the order in which a reader meets them)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from interv.document import Document
+from interv.document.document import Document
+from interv.document.spec import Conflict, Program
 from interv.errors import IntervError, Label
 from interv.kv.settings import KvSettings, settings_of
-from interv.spec import Conflict, Program
 
 
 def named_twice(documents: Sequence[Document]) -> list[IntervError]:

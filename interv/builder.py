@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from interv.checks import check_document
-from interv.document import Document
-from interv.notation import (
+from interv.document.checks import check_document
+from interv.document.document import Document
+from interv.document.notation import (
     Select,
     all_of,
     any_of,
@@ -30,7 +30,7 @@ from interv.notation import (
     prompt,
     token,
 )
-from interv.spec import (
+from interv.document.spec import (
     Ablate,
     AdapterDecl,
     Apply,
@@ -48,7 +48,7 @@ from interv.spec import (
     Steer,
     VectorDecl,
 )
-from interv.validation import Model, validate
+from interv.document.validation import Model, validate
 
 __all__ = [
     "DocumentBuilder",

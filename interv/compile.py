@@ -14,18 +14,18 @@ from interv.across import (
     named_twice,
     programs_of,
 )
-from interv.checks import check_document
-from interv.document import Document
+from interv.document.checks import check_document
+from interv.document.document import Document
+from interv.document.spec import Conflict, Program, vector_names
+from interv.document.token_texts import Encode, token_ids, with_ids
 from interv.errors import IntervError, raise_all
 from interv.model import ModelFacts
-from interv.spec import Conflict, Program, vector_names
-from interv.token_texts import Encode, token_ids, with_ids
 
 if TYPE_CHECKING:
     from interv.codegen.bundle import Bundle, SinkUse
-    from interv.passes.constants import Adapter, Vector
+    from interv.passes.graph.directions import Adapter, Vector
     from interv.passes.pipeline import Stage
-    from interv.passes.plan import Plan
+    from interv.passes.placing.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +158,7 @@ def _resolve(
 
 
 def _load_vectors(documents: Sequence[Document], errors: list[IntervError]) -> Iterable[UsedVector]:
-    from interv.passes.constants import Vector
+    from interv.passes.graph.directions import Vector
     from interv.vectors import load_vector
 
     for document in documents:
@@ -187,7 +187,7 @@ def _users(document: Document) -> dict[str, dict[str, None]]:
 def _load_adapters(
     documents: Sequence[Document], errors: list[IntervError]
 ) -> Iterable[UsedAdapter]:
-    from interv.passes.constants import Adapter
+    from interv.passes.graph.directions import Adapter
     from interv.vectors.adapters import load_adapter
 
     for document in documents:
@@ -210,7 +210,7 @@ def _compile_programs(
     errors: list[IntervError],
 ) -> Iterable[CompiledProgram]:
     from interv.passes.build import build
-    from interv.passes.context import Context
+    from interv.passes.graph.context import Context
     from interv.passes.pipeline import run_passes
 
     vectors_of: dict[int, dict[str, Vector]] = {id(document): {} for document in documents}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from interv.checks import check_document
 from interv.data import parse_json, parse_yaml
-from interv.document import Document
+from interv.document.checks import check_document
+from interv.document.document import Document
+from interv.document.spec import Spec
+from interv.document.validation import faults
 from interv.errors import IntervError, Source, Span, by_place, each, raise_all
 from interv.files import read_regular
-from interv.spec import Spec
-from interv.validation import faults
 
 SUFFIXES = (".interv", ".json", ".yaml", ".yml")
 LARGEST_BYTES = 4 * 1024 * 1024

@@ -25,11 +25,12 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from interv.document import Document
-from interv.passes.constants import Adapter, Vector
-from interv.passes.ir import Graph, Node, Origin, call
-from interv.passes.layers import Sites
-from interv.passes.ops import (
+from interv.document.document import Document
+from interv.document.spec import Ablate, Apply, Cap, Capture, Edit, Replace, Statement, Steer
+from interv.passes.graph.directions import Adapter, Vector
+from interv.passes.graph.ir import Graph, Node, Origin, call
+from interv.passes.graph.layer_ranges import Sites
+from interv.passes.graph.ops import (
     ablate,
     adapter,
     cap,
@@ -47,8 +48,7 @@ from interv.passes.ops import (
     unit,
     write,
 )
-from interv.passes.select import select
-from interv.spec import Ablate, Apply, Cap, Capture, Edit, Replace, Statement, Steer
+from interv.passes.graph.selector_masks import select
 
 
 def build(

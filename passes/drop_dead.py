@@ -15,12 +15,22 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from interv.passes.columns import Form, Kind
-from interv.passes.context import Context
-from interv.passes.fused import probe, update
-from interv.passes.ir import Graph, Node, Origin, call, copied, is_op, ops_of, selector_of, tidy
-from interv.passes.ops import write
-from interv.selectors import satisfiable
+from interv.document.selectors import satisfiable
+from interv.passes.graph.canonical import probe, update
+from interv.passes.graph.column import Form, Kind
+from interv.passes.graph.context import Context
+from interv.passes.graph.ir import (
+    Graph,
+    Node,
+    Origin,
+    call,
+    copied,
+    is_op,
+    ops_of,
+    selector_of,
+    tidy,
+)
+from interv.passes.graph.ops import write
 
 
 def drop_dead(graph: Graph, ctx: Context) -> Graph:

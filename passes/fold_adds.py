@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from interv.passes.constants import Constant, weighted_sum
-from interv.passes.context import Context
-from interv.passes.ir import (
+from interv.document.selectors import selector_text
+from interv.document.wording import number_text
+from interv.passes.graph.context import Context
+from interv.passes.graph.directions import Constant, weighted_sum
+from interv.passes.graph.ir import (
     Chain,
     Graph,
     Node,
@@ -31,10 +33,8 @@ from interv.passes.ir import (
     statement_name,
     tidy,
 )
-from interv.passes.ops import EDITS, READERS, constant, gate, steer
-from interv.passes.show import places
-from interv.selectors import selector_text
-from interv.wording import number_text
+from interv.passes.graph.ops import EDITS, READERS, constant, gate, steer
+from interv.passes.graph.show import places
 
 
 def fold_adds(graph: Graph, ctx: Context) -> Graph:

@@ -12,23 +12,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from interv.passes.constants import Constant, Row, Vector, unit_vector
-from interv.passes.context import Context
-from interv.passes.ir import Graph, Node, call, copied, is_op, ops_of, origins, tidy
-from interv.passes.ops import (
-    ablate,
-    cap,
+from interv.document.sites import Site
+from interv.passes.graph.context import Context
+from interv.passes.graph.directions import Constant, Row, Vector, unit_vector
+from interv.passes.graph.ir import Graph, Node, call, copied, is_op, ops_of, origins, tidy
+from interv.passes.graph.no_effect import no_effect
+from interv.passes.graph.ops import (
     constant,
     direction,
-    exchange,
-    linear,
-    low_rank,
-    replace,
-    steer,
-    steer_keeping_norm,
     unit,
 )
-from interv.sites import Site
 
 
 def fold_constants(graph: Graph, ctx: Context) -> Graph:
@@ -67,23 +60,3 @@ def _replace(graph: Graph, node: Node, value: Constant) -> None:
     with graph.inserting_before(node):
         new = call(graph, constant, value, origins=origins(node))
     node.replace_all_uses_with(new)
-
-
-# Where the factor stands that an edit has no effect without, and what it is called.
-_FACTORS = {
-    steer: (2, "scale"),
-    steer_keeping_norm: (2, "scale"),
-    low_rank: (2, "scale"),
-    linear: (2, "scale"),
-    ablate: (2, "strength"),
-    exchange: (3, "strength"),
-    replace: (3, "strength"),
-    cap: (4, "strength"),
-}
-
-
-def no_effect(node: Node) -> str | None:
-    """Say which factor of an edit is 0, None for an edit that can change the stream."""
-    target: Any = node.target
-    place, name = _FACTORS.get(target, (0, ""))
-    return f"{name} 0" if name and node.args[place] == 0 else None

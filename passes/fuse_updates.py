@@ -10,7 +10,7 @@ before all else at its site.
 Needs: constants. Keeps: what every edit and gate reads, by the Gram of the directions: column j
 reads what the columns that it sees wrote, which are those of earlier edits that can apply to the
 same token, or none where all read the original. Refuses: what would have to come before a full
-linear map (`interv.passes.misplaced`); any other sequence of edits fuses.
+linear map (`interv.passes.updates.linear_first`); any other sequence of edits fuses.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from __future__ import annotations
 from typing import Any
 
 from interv.errors import raise_all
-from interv.passes.constants import Map
-from interv.passes.context import Context
-from interv.passes.cost import Machine, map_cost
-from interv.passes.fused import probe, update
-from interv.passes.fused_site import FusedSite
-from interv.passes.ir import Chain, Graph, Node, call, chains, copied, is_op, tidy
-from interv.passes.misplaced import misplaced
-from interv.passes.ops import gate, linear
+from interv.passes.graph.canonical import probe, update
+from interv.passes.graph.context import Context
+from interv.passes.graph.directions import Map
+from interv.passes.graph.ir import Chain, Graph, Node, call, chains, copied, is_op, tidy
+from interv.passes.graph.ops import gate, linear
+from interv.passes.placing.cost import Machine, map_cost
+from interv.passes.updates.columns_of_site import FusedSite
+from interv.passes.updates.linear_first import misplaced
 
 
 def fuse_updates(graph: Graph, ctx: Context) -> Graph:

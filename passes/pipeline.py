@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from interv.passes.context import Context, Remark
 from interv.passes.drop_dead import drop_dead
 from interv.passes.fold_adds import fold_adds
 from interv.passes.fold_constants import fold_constants
 from interv.passes.fuse_updates import fuse_updates
-from interv.passes.ir import Graph
+from interv.passes.graph.context import Context, Remark
+from interv.passes.graph.ir import Graph
+from interv.passes.graph.verify import verify
 from interv.passes.resolve_conflicts import resolve_conflicts
 from interv.passes.resolve_sites import resolve_sites
 from interv.passes.share_reads import share_reads
 from interv.passes.solve_joint import solve_joint
-from interv.passes.verify import verify
 
 Pass: TypeAlias = Callable[[Graph, Context], Graph]
 

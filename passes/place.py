@@ -20,13 +20,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from interv.document.sites import Site
+from interv.document.spec import Conflict, Selector
 from interv.errors import IntervError, raise_all
 from interv.model import ModelFacts
-from interv.passes.columns import Form
-from interv.passes.constants import Constant, Map, Row, Vector, unit_vector
-from interv.passes.cost import Machine, cost_of
-from interv.passes.fused import probe
-from interv.passes.ir import (
+from interv.passes.graph.canonical import probe
+from interv.passes.graph.column import Form
+from interv.passes.graph.directions import Constant, Map, Row, Vector, unit_vector
+from interv.passes.graph.ir import (
     Graph,
     Node,
     Origin,
@@ -36,8 +37,9 @@ from interv.passes.ir import (
     origins,
     selector_of,
 )
-from interv.passes.ops import emit, write
-from interv.passes.plan import (
+from interv.passes.graph.ops import emit, write
+from interv.passes.placing.cost import Machine, cost_of
+from interv.passes.placing.plan import (
     GATES,
     MAX_CAPTURES,
     MAX_COLUMNS,
@@ -49,8 +51,6 @@ from interv.passes.plan import (
     PlacedSite,
     Plan,
 )
-from interv.sites import Site
-from interv.spec import Conflict, Selector
 
 
 def place(

@@ -16,9 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
+from interv.document.selectors import selector_text
+from interv.document.sites import Site
+from interv.document.spec import And, Everything, Not, Selector
+from interv.document.wording import sites_text
 from interv.errors import IntervError, Label, raise_all
-from interv.passes.context import Context
-from interv.passes.ir import (
+from interv.passes.graph.context import Context
+from interv.passes.graph.ir import (
     Chain,
     Graph,
     Node,
@@ -37,14 +41,10 @@ from interv.passes.ir import (
     statement_name,
     tidy,
 )
-from interv.passes.ops import READERS, combine, gate
-from interv.passes.select import select
-from interv.passes.show import places
-from interv.passes.sizes import refuse_oversize
-from interv.selectors import selector_text
-from interv.sites import Site
-from interv.spec import And, Everything, Not, Selector
-from interv.wording import sites_text
+from interv.passes.graph.ops import READERS, combine, gate
+from interv.passes.graph.selector_masks import select
+from interv.passes.graph.show import places
+from interv.passes.placing.size_limits import refuse_oversize
 
 # Of the conflicts at one site so many are told; pairs grow with the square of the statements.
 MOST_CONFLICTS = 100

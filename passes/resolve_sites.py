@@ -8,7 +8,7 @@ A gate at another site reads the stream there, as the statements before its own 
 takes the stream before all edits of its site, or after them.
 
 Needs: a graph as `build` makes it. Keeps: the order of statements at a site; sites come in the
-order of the forward pass. Refuses: what the model does not have (`interv.passes.fit`), and gates
+order of the forward pass. Refuses: what the model does not have (`graph/model_fit.py`), and gates
 that come after an edit of theirs.
 """
 
@@ -20,10 +20,11 @@ from typing import Any, TypeAlias
 
 from torch import fx
 
+from interv.document.sites import Site
+from interv.document.wording import layer_text
 from interv.errors import raise_all
-from interv.passes.context import Context
-from interv.passes.fit import complaints, misfits, place_of
-from interv.passes.ir import (
+from interv.passes.graph.context import Context
+from interv.passes.graph.ir import (
     Graph,
     Node,
     call,
@@ -36,10 +37,9 @@ from interv.passes.ir import (
     origins,
     tidy,
 )
-from interv.passes.ops import EDITS, OPS, emit, gate, read, unit, write
-from interv.passes.select import select
-from interv.sites import Site
-from interv.wording import layer_text
+from interv.passes.graph.model_fit import complaints, misfits, place_of
+from interv.passes.graph.ops import EDITS, OPS, emit, gate, read, unit, write
+from interv.passes.graph.selector_masks import select
 
 # What happens at a site: captures, edits, and gates of edits at later sites.
 Items: TypeAlias = dict[Site, list[Node]]

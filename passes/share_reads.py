@@ -9,8 +9,9 @@ stay apart, and are remarked.
 
 from __future__ import annotations
 
-from interv.passes.context import Context
-from interv.passes.ir import (
+from interv.document.selectors import selector_text
+from interv.passes.graph.context import Context
+from interv.passes.graph.ir import (
     Graph,
     Node,
     copied,
@@ -21,9 +22,8 @@ from interv.passes.ir import (
     selector_of,
     tidy,
 )
-from interv.passes.ops import gate
-from interv.passes.show import places
-from interv.selectors import selector_text
+from interv.passes.graph.ops import gate
+from interv.passes.graph.show import places
 
 
 def share_reads(graph: Graph, ctx: Context) -> Graph:

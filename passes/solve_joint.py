@@ -19,11 +19,15 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from interv.document.selectors import satisfiable
+from interv.document.spec import And, Everything, Not, Selector
 from interv.errors import raise_all
-from interv.passes.bounds import Bound, Done, Unsolvable
-from interv.passes.constants import Constant
-from interv.passes.context import Context
-from interv.passes.ir import (
+from interv.passes.caps.bounds import Bound, Done, Unsolvable
+from interv.passes.caps.joint_errors import Wrong, bounds_of, refused, too_many, unsolvable
+from interv.passes.caps.joint_problem import Solved, solve
+from interv.passes.graph.context import Context
+from interv.passes.graph.directions import Constant
+from interv.passes.graph.ir import (
     Chain,
     Graph,
     Node,
@@ -39,13 +43,9 @@ from interv.passes.ir import (
     selector_of,
     tidy,
 )
-from interv.passes.joint import Solved, solve
-from interv.passes.joint_errors import Wrong, bounds_of, refused, too_many, unsolvable
-from interv.passes.ops import cap, constant, gate, joint
-from interv.passes.select import select
-from interv.passes.show import places
-from interv.selectors import satisfiable
-from interv.spec import And, Everything, Not, Selector
+from interv.passes.graph.ops import cap, constant, gate, joint
+from interv.passes.graph.selector_masks import select
+from interv.passes.graph.show import places
 
 _SAID: Mapping[Done, str] = MappingProxyType(
     {

@@ -17,11 +17,11 @@ import torch
 
 from interv.codegen.bundle import Bundle
 from interv.codegen.slot import WORDS
+from interv.document.sites import SITES, Site
+from interv.document.wording import counted, layer_text
 from interv.runtime import compat
-from interv.runtime.capture import groups_of
+from interv.runtime.captures.staging import groups_of
 from interv.runtime.config import InterventionConfig
-from interv.sites import SITES, Site
-from interv.wording import counted, layer_text
 
 _FLOAT32, _INT32, _INT64 = 4, 4, 8
 # Names of programs in a line of the log; a document may have hundreds.

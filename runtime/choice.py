@@ -12,7 +12,7 @@ from typing import Any
 
 from interv.codegen.bundle import Bundle
 from interv.errors import IntervError
-from interv.inline import Inline
+from interv.request.inline import Inline
 
 # What users write in `extra_args`, and where the resolved choice travels beside it.
 ASKED, REPORT, TAG = "intervention", "intervention_report", "intervention_tag"

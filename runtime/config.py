@@ -17,7 +17,7 @@ from interv.runtime.seats import SEATS
 if TYPE_CHECKING:
     from interv.codegen.bundle import Bundle
     from interv.model import ModelFacts
-    from interv.passes.constants import Vector
+    from interv.passes.graph.directions import Vector
 
 # The key of `additional_config` under which files and options travel until they are compiled.
 KEY = "interv"

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from interv.passes.cost import EAGER_LAUNCH_US, H200, update_cost
+from interv.passes.placing.cost import EAGER_LAUNCH_US, H200, update_cost
 
 PAGE = Path("docs/roofline.md")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from interv.demo_model import demo_model_path
+from interv.demo.model import demo_model_path
 
 # Before torch is imported. Workers side by side have a core each; threads that wait for each other
 # while somebody else has their core make everything many times as slow.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from interv.dsl.clauses import DECLARATIONS, STATEMENTS
-from interv.spec import (
+from interv.document.spec import (
     Ablate,
     AdapterDecl,
     And,
@@ -32,6 +31,7 @@ from interv.spec import (
     Token,
     VectorDecl,
 )
+from interv.dsl.clauses import DECLARATIONS, STATEMENTS
 
 CLAUSE_WORDS = ("at", "by", "when", "gate", "keep", "norm", "prompt", "token", "not", "unit")
 WORDS = (*STATEMENTS, *DECLARATIONS, *CLAUSE_WORDS, "x1")

@@ -11,7 +11,7 @@ import torch
 from interv.codegen.kernels.native import library
 from interv.codegen.slot import WORDS
 from interv.codegen.tables import SiteCounts, SiteTensors, StepTensors
-from interv.passes.plan import MAX_COLUMNS
+from interv.passes.placing.plan import MAX_COLUMNS
 
 # The dtypes of the hidden part and of the carried residual.
 _NAMES = {

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from interv.codegen.tables import SiteTensors, StepTensors
-from interv.passes.columns import Kind
-from interv.passes.constants import Map
-from interv.passes.plan import GATES
+from interv.passes.graph.column import Kind
+from interv.passes.graph.directions import Map
+from interv.passes.placing.plan import GATES
 
 
 @dataclass(frozen=True, slots=True, eq=False)

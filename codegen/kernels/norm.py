@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interv.passes.rounding import Rounding
+from interv.passes.captured.norm_rounding import Rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from interv.codegen.tables import FLOAT32, INT32, INT64, SiteCounts, SiteTensors, StepTensors
-from interv.passes.columns import Kind
-from interv.passes.plan import GATES
-from interv.passes.sweeps import SWEEPS, still
+from interv.passes.graph.column import Kind
+from interv.passes.graph.cyclic_projections import SWEEPS, still
+from interv.passes.placing.plan import GATES
 
 # When the cyclic projections of a JOINT block end: at a step of this part of the largest reading.
 JOINT_STEP = still(torch.float32)

@@ -19,9 +19,9 @@ A, B, ALPHA, BETA, STRENGTH = (tl.constexpr(place) for place in range(5))
 LOW, HIGH, PROGRAM, KIND, GATED, STORE, BLOCK = (tl.constexpr(place) for place in range(5, 12))
 BIT, UNLESS, SEES = (tl.constexpr(place) for place in range(6, 9))
 
-# The numbers of `interv.passes.columns.Kind`, ADD being 0.
+# The numbers of `interv.passes.graph.column.Kind`, ADD being 0.
 GATE, KEEP_NORM, REPLACE, JOINT = (tl.constexpr(kind) for kind in range(1, 5))
-# Gates from here on are those of earlier sites: `interv.passes.plan.GATES`.
+# Gates from here on are those of earlier sites: `interv.passes.placing.plan.GATES`.
 GATES = tl.constexpr(64)
 # The columns of a JOINT block are swept until none moves by more than this share of the largest.
 SETTLED = tl.constexpr(2.0**-22)

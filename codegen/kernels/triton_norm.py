@@ -13,7 +13,7 @@ from interv.codegen.kernels.triton_columns import WIDTH, B, add, count, held, we
 from interv.codegen.kernels.triton_update import buffers, check_layout, shape
 from interv.codegen.tables import SiteCounts, SiteTensors, StepTensors
 
-# The numbers of `interv.passes.rounding.Rounding`.
+# The numbers of `interv.passes.captured.norm_rounding.Rounding`.
 COMPILED, KERNEL = tl.constexpr(1), tl.constexpr(2)
 
 

@@ -12,7 +12,7 @@ import triton.language as tl
 from interv.codegen.kernels.triton_columns import WIDTH, B, add, count, held, weigh
 from interv.codegen.slot import WORDS
 from interv.codegen.tables import SiteCounts, SiteTensors, StepTensors
-from interv.passes.plan import MAX_COLUMNS
+from interv.passes.placing.plan import MAX_COLUMNS
 
 
 @triton.jit

@@ -7,7 +7,7 @@
  *     c_j and d_j by the column's kind (ADD: c_j = alpha + beta p_j + strength (clamp(p_j) - p_j))
  *     hidden += sum_j c_j bank[b_j] + (sum_j d_j) h
  * accumulated in float. A token whose weights are all zero is not written, so that its bits stay
- * as they were. What every kind means: `interv/passes/columns.py`, in torch `reference.py`.
+ * as they were. What every kind means: `passes/graph/column.py`, in torch `reference.py`.
  */
 #include <math.h>
 #include <stdint.h>
@@ -20,9 +20,9 @@
 #define JOINT_STEP 0x1p-22
 #define JOINT_SWEEPS 512
 
-enum { ADD, GATE, KEEP_NORM, REPLACE, JOINT }; /* Kind of interv/passes/columns.py */
+enum { ADD, GATE, KEEP_NORM, REPLACE, JOINT }; /* Kind of passes/graph/column.py */
 
-typedef struct { /* COLUMN of interv/codegen/slot.py */
+typedef struct { /* COLUMN of codegen/slot.py */
     int32_t a, b; /* bank rows that are read and written, -1: none */
     float alpha, beta, strength, low, high;
     int32_t program;

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from interv.captures.query import Captures
 from interv.captures.visible import visible
 from interv.captures.wanted import listed
+from interv.document.wording import layer_text
 from interv.errors import IntervError
-from interv.wording import layer_text
 
 if TYPE_CHECKING:
     from interv.vectors import Directions

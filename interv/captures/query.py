@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from interv.captures.scan import Found, scan
 from interv.captures.wanted import Query, Wanted, nothing_found, positions, texts
+from interv.document.wording import counted
 from interv.errors import IntervError, raise_all
 from interv.sinks.reading import CaptureFile
 from interv.sinks.schema import PartLabels, RecordLabels
-from interv.wording import counted
 
 if TYPE_CHECKING:
     import torch

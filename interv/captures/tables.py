@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from interv.captures.query import Captures, Piece
 from interv.captures.scan import stored_bytes
 from interv.captures.visible import visible
+from interv.document.wording import layer_text
 from interv.sinks.reading import CaptureFile
 from interv.sinks.schema import PartLabels, RecordLabels
-from interv.wording import layer_text
 
 if TYPE_CHECKING:
     from rich.table import Table

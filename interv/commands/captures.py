@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interv.document.wording import counted
 from interv.errors import IntervError, each, raise_all
 from interv.terminal import terminal
-from interv.wording import counted
 
 if TYPE_CHECKING:
     from interv.captures.projection import Projection

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interv.document.wording import counted
 from interv.errors import IntervError, by_place, each, shown_errors
-from interv.wording import counted
 
 if TYPE_CHECKING:
-    from interv.document import Document
+    from interv.document.document import Document
 
 STDIN = "-"
 # Nothing is wrong as far as was looked, and something was not looked at.

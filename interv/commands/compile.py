@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from interv.analyze import Load
     from interv.compile import Compilation
-    from interv.document import Document
-    from interv.measurement import Measurement
+    from interv.document.document import Document
+    from interv.measuring.analyze import Load
+    from interv.measuring.measurement import Measurement
 
 
 class Stage(StrEnum):
@@ -116,7 +116,7 @@ def _load(
             f"'{asked}' shows nothing that --analyze measures",
             helps=["leave it out, or use --stage plan"],
         )
-    from interv.analyze import NEW_TOKENS, PROMPTS, Load
+    from interv.measuring.analyze import NEW_TOKENS, PROMPTS, Load
 
     return Load(tuple(prompts or PROMPTS), NEW_TOKENS if tokens is None else tokens)
 
@@ -151,8 +151,8 @@ def _answer(
 
 def _compile(documents: Sequence[Document], model: str) -> Compilation:
     from interv.compile import compile_documents
+    from interv.document.token_texts import find_encoder, texts
     from interv.model import model_facts
-    from interv.token_texts import find_encoder, texts
 
     facts = model_facts(model)
     # A tokenizer takes longer to read than most documents to compile.
@@ -163,7 +163,7 @@ def _compile(documents: Sequence[Document], model: str) -> Compilation:
 def _measure(
     compilation: Compilation, files: Sequence[Path], model: str, load: Load
 ) -> Measurement:
-    from interv.analyze import analyze
+    from interv.measuring.analyze import analyze
 
     return analyze(compilation, files, model, load)
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interv.engine_process import QUIET_ENV, run_module
 from interv.errors import IntervError
+from interv.measuring.engine_process import QUIET_ENV, run_module
 from interv.terminal import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from interv.generate import Job
+    from interv.measuring.generate import Job
 
 PROMPTS = (
     "How do you feel about rainy days?",
@@ -61,7 +61,7 @@ def demo(
 
 def _demo(examples: Path | None, model: Path | None, tokens: int) -> None:
     from interv.commands.compile import compile_
-    from interv.demo_model import demo_model_path
+    from interv.demo.model import demo_model_path
 
     files = example_files(examples)
     folder = model or demo_model_path()
@@ -99,7 +99,7 @@ def program_text(file: Path) -> str:
 
 def _ask(folder: Path, files: Mapping[str, Path], tokens: int) -> dict[str, list[str]]:
     """Return the answers of each program by its name, the unedited ones first."""
-    from interv.generate import Job
+    from interv.measuring.generate import Job
     from interv.progress import Progress
 
     asked = ("off", *files)
@@ -115,7 +115,7 @@ def run_engine(job: Job) -> dict[str, list[str]]:
 
     Raises E545 where there are none. No process outlives the call.
     """
-    found = run_module("interv.generate", job.dump(), {**os.environ, **CHILD_ENV})
+    found = run_module("interv.measuring.generate", job.dump(), {**os.environ, **CHILD_ENV})
     return dict(found["answers"])
 
 

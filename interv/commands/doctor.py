@@ -190,8 +190,8 @@ def _plugin() -> Finding:
 
 def _cache() -> Finding:
     from interv.cache import cache_folder
-    from interv.demo_model import SMOLLM2
-    from interv.manifest import problems
+    from interv.demo.file_list import problems
+    from interv.demo.model import SMOLLM2
 
     folder = cache_folder()
     near = next(place for place in (folder, *folder.parents) if place.exists())

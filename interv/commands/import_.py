@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interv.document.wording import counted
 from interv.errors import IntervError, each
-from interv.wording import counted
 
 if TYPE_CHECKING:
     from interv.importers import Imported

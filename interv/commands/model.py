@@ -22,9 +22,9 @@ def model(
 
     Example: vllm serve "$(interv model)" --intervention examples/joy.interv
     """
-    from interv.demo_model import SMOLLM2, demo_model_path
+    from interv.demo.file_list import problems
+    from interv.demo.model import SMOLLM2, demo_model_path
     from interv.errors import IntervError
-    from interv.manifest import problems
 
     try:
         folder = demo_model_path(progress=not quiet, cache=cache)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import numpy as np
 import typer
 
+from interv.document.wording import layer_text
 from interv.errors import IntervError
 from interv.terminal import terminal
-from interv.wording import layer_text
 
 if TYPE_CHECKING:
     from rich.table import Table

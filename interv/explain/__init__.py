@@ -8,13 +8,13 @@ import json
 from collections.abc import Sequence
 
 from interv.compile import Compilation
-from interv.document import Document
+from interv.document.document import Document
 from interv.errors import IntervError, suggest
 from interv.explain.blocks import blocks
 from interv.explain.report import PassReport, Report, report, report_without_model
 from interv.explain.text import SECTIONS, block_lines, pass_row, text
-from interv.measurement import Measurement
-from interv.passes.ir import Graph
+from interv.measuring.measurement import Measurement
+from interv.passes.graph.ir import Graph
 
 __all__ = ["SECTIONS", "explain", "explain_pass", "explain_spec", "to_json"]
 

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from interv.passes.columns import Form, Kind
-from interv.passes.fused import probe, update
-from interv.passes.ir import (
+from interv.document.selectors import selector_text
+from interv.document.sites import Site
+from interv.document.wording import layer_text
+from interv.passes.graph.canonical import probe, update
+from interv.passes.graph.column import Form, Kind
+from interv.passes.graph.ir import (
     Graph,
     Node,
     Origin,
@@ -19,8 +22,8 @@ from interv.passes.ir import (
     origins,
     selector_of,
 )
-from interv.passes.layers import Sites
-from interv.passes.ops import (
+from interv.passes.graph.layer_ranges import Sites
+from interv.passes.graph.ops import (
     OPS,
     adapter,
     constant,
@@ -31,10 +34,7 @@ from interv.passes.ops import (
     read,
     write,
 )
-from interv.passes.show import form_text, show_arg
-from interv.selectors import selector_text
-from interv.sites import Site
-from interv.wording import layer_text
+from interv.passes.graph.show import form_text, show_arg
 
 TYPES = {
     "streams": "",

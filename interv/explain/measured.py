@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from interv.compile import Compilation
-from interv.measurement import Measurement, Run
-from interv.passes.fused import update
-from interv.passes.ops import OPS
-from interv.passes.plan import PlacedSite
+from interv.measuring.measurement import Measurement, Run
+from interv.passes.graph.canonical import update
+from interv.passes.graph.ops import OPS
+from interv.passes.placing.plan import PlacedSite
 
 
 @dataclass(frozen=True, slots=True)

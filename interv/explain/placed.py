@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interv.compile import Compilation, CompiledProgram
+from interv.document.selectors import implies, overlap, selector_text
+from interv.document.spec import InPhase, Or, Selector
+from interv.document.wording import counted, layer_text
 from interv.explain.measured import MeasuredReport, RowsMeasured, measured_report, rows_measured
 from interv.explain.taken import CaptureRow, capture_rows, rerun
-from interv.measurement import Measurement
-from interv.passes.columns import Kind
-from interv.passes.constants import Map
-from interv.passes.cost import Cost
-from interv.passes.plan import PlacedSite
-from interv.selectors import implies, overlap, selector_text
-from interv.spec import InPhase, Or, Selector
-from interv.wording import counted, layer_text
+from interv.measuring.measurement import Measurement
+from interv.passes.graph.column import Kind
+from interv.passes.graph.directions import Map
+from interv.passes.placing.cost import Cost
+from interv.passes.placing.plan import PlacedSite
 
 
 @dataclass(frozen=True, slots=True)

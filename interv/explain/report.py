@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interv.compile import Compilation, CompiledProgram
-from interv.document import Document
+from interv.document.document import Document
+from interv.document.wording import counted
 from interv.explain.blocks import Block, blocks
 from interv.explain.placed import PlanReport, plan_report
 from interv.explain.written import DocumentReport, document_report
-from interv.measurement import Measurement
-from interv.passes.ir import edit_count, ops_of
+from interv.measuring.measurement import Measurement
+from interv.passes.graph.ir import edit_count, ops_of
 from interv.passes.pipeline import Stage
-from interv.passes.plan import Plan
-from interv.wording import counted
+from interv.passes.placing.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

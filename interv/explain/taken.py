@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from interv.passes.plan import PlacedCapture, Plan
-from interv.selectors import overlap, selector_text
-from interv.sites import SITES
-from interv.spec import InPhase
-from interv.wording import layer_text
+from interv.document.selectors import overlap, selector_text
+from interv.document.sites import SITES
+from interv.document.spec import InPhase
+from interv.document.wording import layer_text
+from interv.passes.placing.plan import PlacedCapture, Plan
 
 # Of a stream in bf16, as the rest of the plan assumes.
 _ELEMENT_BYTES = 2

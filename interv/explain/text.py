@@ -5,16 +5,16 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from interv.document.wording import counted, on_off
 from interv.explain.blocks import Block, Line
 from interv.explain.measured import MeasuredReport, RowsMeasured, StepMeasured
 from interv.explain.placed import MapRow, PlanReport
 from interv.explain.report import Note, PassReport, ProgramReport, Report
 from interv.explain.written import DocumentReport
-from interv.measurement import UNEDITED
-from interv.passes.fused import update
-from interv.passes.ops import OPS
-from interv.passes.show import places
-from interv.wording import counted, on_off
+from interv.measuring.measurement import UNEDITED
+from interv.passes.graph.canonical import update
+from interv.passes.graph.ops import OPS
+from interv.passes.graph.show import places
 
 WIDTH = 100
 # The order of work; `--stage` stops after one of these.

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from interv.compile import Compilation, UsedVector
-from interv.document import Document
-from interv.dsl.printer import capture_texts, gate_text, sink_text
-from interv.kv.memory import bound_lines
-from interv.kv.settings import KvSettings, advice, settings_of
-from interv.model import KvFacts
-from interv.selectors import selector_text
-from interv.spec import (
+from interv.document.document import Document
+from interv.document.selectors import selector_text
+from interv.document.spec import (
     Ablate,
     Apply,
     Cap,
@@ -22,8 +18,12 @@ from interv.spec import (
     Steer,
     VectorDecl,
 )
-from interv.token_texts import texts, token_text
-from interv.wording import layer_text, number_text, place_text
+from interv.document.token_texts import texts, token_text
+from interv.document.wording import layer_text, number_text, place_text
+from interv.dsl.printer import capture_texts, gate_text, sink_text
+from interv.kv.memory import bound_lines
+from interv.kv.settings import KvSettings, advice, settings_of
+from interv.model import KvFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interv.engine_process import QUIET_ENV, run_module
 from interv.extract.job import ACTIVATIONS, DONE, Job, raise_refused
+from interv.measuring.engine_process import QUIET_ENV, run_module
 from interv.progress import Progress
 from interv.runtime.compat import check_version
 

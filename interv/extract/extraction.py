@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from interv.document.wording import layer_text
 from interv.errors import IntervError
 from interv.extract.methods import Array, direction_of
 from interv.extract.split import Split
-from interv.wording import layer_text
 
 # A layer is worth trying that separates nearly as well as the best one.
 GOOD = 0.8

@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from interv.document.wording import counted, layer_text
 from interv.extract.extraction import Extraction, LayerResult
-from interv.wording import counted, layer_text
 
 if TYPE_CHECKING:
     from rich.table import Table

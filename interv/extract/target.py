@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from interv.document.sites import POST_ATTN, POST_BLOCK, PRE_ATTN
+from interv.document.wording import layer_text
 from interv.errors import IntervError, suggest
 from interv.extract.extraction import Extraction
-from interv.sites import POST_ATTN, POST_BLOCK, PRE_ATTN
 from interv.vectors import save_vectors
 from interv.vectors.directions import Vector
-from interv.wording import layer_text
 
 FORMATS = (".gguf", ".safetensors")
 

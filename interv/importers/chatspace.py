@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
+from interv.document.spec import Ablate, Apply, Cap, Steer
+from interv.document.wording import number_text
 from interv.errors import IntervError, raise_all, suggest
 from interv.importers.arrays import Array, direction
 from interv.importers.draft import Change, Draft, place
 from interv.importers.fields import LARGEST_LAYER, Fields, by_layer, shown
-from interv.spec import Ablate, Apply, Cap, Steer
 from interv.vectors.words import at_text
-from interv.wording import number_text
 
 KINDS = {
     "add": "add",

@@ -12,9 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from interv.errors import IntervError
-from interv.importers.fields import shown
-from interv.spec import (
+from interv.document.spec import (
     Ablate,
     AdapterDecl,
     Apply,
@@ -30,8 +28,10 @@ from interv.spec import (
     VectorDecl,
     vector_names,
 )
+from interv.document.wording import layer_text
+from interv.errors import IntervError
+from interv.importers.fields import shown
 from interv.vectors import Adapter, Directions, load_adapter, load_vector
-from interv.wording import layer_text
 
 Tensors: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 # A statement that an import makes: an edit of the stream.

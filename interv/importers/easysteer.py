@@ -21,15 +21,15 @@ from typing import TypeAlias
 
 import numpy as np
 
+from interv.document.selectors import overlap
+from interv.document.spec import Ablate, Apply, Conflict, Replace, Selector, SiteRef, Steer
+from interv.document.wording import item_text, number_text
 from interv.errors import IntervError, suggest
 from interv.importers.arrays import Array
 from interv.importers.draft import Change, Draft, place, unfit
-from interv.selectors import overlap
-from interv.spec import Ablate, Apply, Conflict, Replace, Selector, SiteRef, Steer
 from interv.vectors import Adapter
 from interv.vectors.updates import LinearParts, LowRankParts
 from interv.vectors.words import EVERY, at_text
-from interv.wording import item_text, number_text
 
 EPSILON = 1e-8
 # Half a unit in the last place of float32: a smaller change of a factor is none.

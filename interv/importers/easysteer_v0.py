@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from interv.document.spec import Selector
+from interv.document.wording import layer_text
 from interv.errors import IntervError, raise_all
 from interv.importers.draft import Change, Draft
 from interv.importers.easysteer import (
@@ -25,9 +27,7 @@ from interv.importers.easysteer import (
 )
 from interv.importers.fields import LARGEST_LAYER, Fields
 from interv.importers.triggers import V0_TRIGGERS, v0_selector
-from interv.spec import Selector
 from interv.vectors.words import EVERY
-from interv.wording import layer_text
 
 VECTOR = ("scale", "target_layers", *V0_TRIGGERS, "algorithm", "normalize")
 PATHS = ("steer_vector_local_path", "local_path", "path")

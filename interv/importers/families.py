@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from interv.document.spec import SiteName
 from interv.errors import IntervError, suggest
-from interv.spec import SiteName
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from interv.document import Document
+from interv.document.document import Document
+from interv.document.spec import Spec
 from interv.dsl.formatter import format_text
 from interv.dsl.printer import print_spec
 from interv.errors import IntervError
@@ -17,7 +18,6 @@ from interv.importers.families import check_family
 from interv.importers.fields import shown
 from interv.importers.formats import FORMATS, open_file
 from interv.load import from_spec
-from interv.spec import Spec
 
 WIDTH = 96
 

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from interv.document.spec import Cap, Conflict, Everything, Selector, SiteName, Steer
 from interv.errors import IntervError, raise_all
 from interv.importers.arrays import Array, direction, packed, shaped
 from interv.importers.chatspace import check_bounds
@@ -28,7 +29,6 @@ from interv.importers.draft import Change, Draft, place, unfit
 from interv.importers.families import equal_of
 from interv.importers.fields import LARGEST_LAYER, Fields, by_layer
 from interv.importers.triggers import GENERATED, PROMPT
-from interv.spec import Cap, Conflict, Everything, Selector, SiteName, Steer
 from interv.vectors.words import at_text
 
 SELECTORS: Mapping[str, Selector] = {"base": Everything(), "prefill": PROMPT, "decode": GENERATED}

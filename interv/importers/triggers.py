@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from interv.document.selectors import atoms, satisfiable
+from interv.document.spec import (
+    And,
+    At,
+    Everything,
+    InPhase,
+    Not,
+    Or,
+    Phase,
+    Selector,
+    Slice,
+    Token,
+)
 from interv.errors import IntervError
 from interv.importers.fields import LARGEST_ID, Fields
-from interv.selectors import atoms, satisfiable
-from interv.spec import And, At, Everything, InPhase, Not, Or, Phase, Selector, Slice, Token
 
 PROMPT, GENERATED = InPhase(phase="prompt"), InPhase(phase="generated")
 V0_TRIGGERS = (

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
-from interv.document import Document
+from interv.document.document import Document
+from interv.document.spec import Scalar
 from interv.errors import IntervError, Span, raise_all, suggest
-from interv.spec import Scalar
 
 GROUP = "interv.kv"
 BUILT_IN = ("r1kv", "snapkv", "streaming")

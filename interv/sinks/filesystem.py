@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from interv.document.wording import layer_text
 from interv.errors import IntervError
 from interv.sinks.base import Detail, Mib, Sink, SinkOptions
 from interv.sinks.publish import Collision, publish, slug, sync_folder, write_part
 from interv.sinks.record import Captured
-from interv.wording import layer_text
 
 if TYPE_CHECKING:
     from interv.sinks.container import Encoded

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from interv.document.spec import SinkDecl
 from interv.sinks.publish import write_part
 from interv.sinks.record import Captured
 from interv.sinks.schema import SUFFIX
-from interv.spec import SinkDecl
 
 ABOUT = "sink.json"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from interv.document import Document, SpecPath
+from interv.document.document import Document, SpecPath
+from interv.document.spec import SinkDecl
+from interv.document.wording import path_notes
 from interv.errors import IntervError, raise_all, suggest
 from interv.sinks.base import Sink, SinkOptions
-from interv.spec import SinkDecl
-from interv.wording import path_notes
 
 GROUP = "interv.sinks"
 # There also where the package runs without its installed metadata.
@@ -61,7 +61,7 @@ def make_sink(decl: SinkDecl, root: Path, **more: Any) -> Sink:
     `more` goes to the class behind the options: `folder` of a memory sink. Raises E270 to E272 as
     `check_sink` finds them, and what the class raises where it cannot open (E550 for ours).
     """
-    from interv.spec import Spec
+    from interv.document.spec import Spec
 
     document = Document(Spec(sinks=(decl,)), root)
     path: SpecPath = ("sinks", 0)

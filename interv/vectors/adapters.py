@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from interv.document.spec import AdapterDecl
 from interv.errors import IntervError, Span, each, raise_all, suggest
-from interv.spec import AdapterDecl
 from interv.vectors import lm_steer, plain, pyreft, safetensors_file
 from interv.vectors.arrays import PICKLES, read_arrays
 from interv.vectors.raw import BadFile

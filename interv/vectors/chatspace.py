@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from interv.document.wording import layer_text
 from interv.vectors.pickle_values import Array, Record
 from interv.vectors.raw import BadFile, Contents, raw_of
-from interv.wording import layer_text
 
 MOST_LAYERS = 10**6
 # The operations of a layer in chatspace's first specs, in the order in which they are applied.

@@ -11,9 +11,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from interv.document.wording import layer_text
 from interv.errors import IntervError
 from interv.frozen import FrozenMap
-from interv.wording import layer_text
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 

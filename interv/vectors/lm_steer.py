@@ -7,11 +7,11 @@ Han et al., 2024 (arXiv:2305.12798). The scale is its epsilon times its steer va
 
 from __future__ import annotations
 
+from interv.document.wording import number_text
 from interv.errors import IntervError
 from interv.vectors.arrays import Arrays
 from interv.vectors.updates import Array, Found, LowRankParts
 from interv.vectors.words import EVERY
-from interv.wording import number_text
 
 NAMES = ("projector1", "projector2")
 WHERE = "LM-Steer trains it behind the final norm, which is not a site; it names no layers"

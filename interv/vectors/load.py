@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from interv.document.spec import VectorDecl
 from interv.errors import IntervError, Span, each, raise_all, suggest
-from interv.spec import VectorDecl
 from interv.vectors import gguf_file, pt_file, safetensors_file
 from interv.vectors.directions import Directions, Vector, make_directions
 from interv.vectors.raw import Contents, Raw, decode, named, rounds

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interv.document.spec import SiteName
 from interv.errors import IntervError, raise_all
 from interv.files import MIB, read_regular
-from interv.spec import SiteName
 
 NAMES = ("reft_config.json", "config.json")
 MOST_BYTES = MIB

@@ -11,11 +11,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from interv.document.spec import SiteName
+from interv.document.wording import layer_text
 from interv.errors import IntervError, raise_all
 from interv.frozen import FrozenMap
-from interv.spec import SiteName
 from interv.vectors.words import EVERY, at_text
-from interv.wording import layer_text
 
 Array: TypeAlias = npt.NDArray[np.float32]
 Exact: TypeAlias = npt.NDArray[np.float64]

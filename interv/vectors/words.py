@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from interv.wording import layer_text
+from interv.document.wording import layer_text
 
 NAMES_SHOWN = 12
 # Stands for the one direction or update that serves every layer.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from interv.model import DEPTH_FIELDS, WIDTH_FIELDS
-from interv.passes.rounding import Rounding
+from interv.passes.captured.norm_rounding import Rounding
 from interv.runtime.compat.types import VllmConfig
 
 
@@ -101,7 +101,7 @@ def compile_trace(graph_module: Any, inputs: Any, name: str, options: dict[str, 
         compiled = torch._TorchCompileInductorWrapper(None, options, False)(graph_module, inputs)
         if getattr(compiled, "serialize", None) is None:
             return compiled
-        from interv.runtime.artifact import CompiledGraph
+        from interv.runtime.compat.artifact import CompiledGraph
 
         return CompiledGraph(compiled)
     return torch._dynamo.lookup_backend(name)(graph_module, inputs)

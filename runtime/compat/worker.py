@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from interv.runtime.compat.types import Runner, VllmConfig
 
 if TYPE_CHECKING:
-    from interv.passes.flow import Keeps
+    from interv.passes.captured.dataflow import Keeps
 
 
 def pipeline_stage() -> int:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from interv.document.wording import on_off
 from interv.errors import IntervError
 from interv.kv.settings import KvSettings
-from interv.wording import on_off
 
 ASKED_KV = "intervention_kv"
 

@@ -20,9 +20,9 @@ from interv.builder import (
     prompt,
     token,
 )
+from interv.document.selectors import selector_text
+from interv.document.spec import LayerRange
 from interv.errors import IntervError
-from interv.selectors import selector_text
-from interv.spec import LayerRange
 
 FOLDER = Path(__file__).parent / "valid"
 VALID = FOLDER / "everything.interv"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from interv.document.sites import SITES, Site
+from interv.document.spec import Gate, LayerRange, Program, SiteRef, Spec, Steer, VectorDecl
 from interv.errors import IntervError, each
 from interv.load import from_spec, load_data
-from interv.sites import SITES, Site
-from interv.spec import Gate, LayerRange, Program, SiteRef, Spec, Steer, VectorDecl
 
 LAYERS = st.integers(-6, 5)
 RANGES = st.tuples(LAYERS, LAYERS).filter(lambda two: (two[0] < 0) == (two[1] < 0)).map(sorted)

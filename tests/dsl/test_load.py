@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from interv.document.spec import RequestExpression, RequestTerm
 from interv.dsl.expression import parse_expression
 from interv.errors import IntervError
 from interv.load import dump_json, dump_yaml, load_data, load_document, load_text
-from interv.spec import RequestExpression, RequestTerm
 
 TEXT = (
     'interv 1\nvector v = "v.gguf"\n'

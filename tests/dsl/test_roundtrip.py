@@ -7,14 +7,14 @@ import json
 import yaml
 from hypothesis import given, settings
 
-from interv.as_python import to_python
+from interv.document.as_python import to_python
+from interv.document.spec import Program, RequestExpression, Spec
 from interv.dsl.expression import parse_expression
 from interv.dsl.formatter import format_text
 from interv.dsl.printer import print_expression, print_spec, print_statement
 from interv.dsl.read import read_spec
 from interv.errors import Source
 from interv.load import dump_json, dump_yaml
-from interv.spec import Program, RequestExpression, Spec
 from tests.strategies import expressions, specs, statements
 
 quick = settings(deadline=None, max_examples=150)

@@ -8,8 +8,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 
-from interv.errors import IntervError
-from interv.selectors import (
+from interv.document.selectors import (
     Witness,
     disjoint,
     equivalent,
@@ -20,7 +19,8 @@ from interv.selectors import (
     selector_text,
     witness,
 )
-from interv.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+from interv.document.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+from interv.errors import IntervError
 from tests.strategies import runnable_selectors
 
 PROMPT, GENERATED = InPhase(phase="prompt"), InPhase(phase="generated")
@@ -71,7 +71,7 @@ def test_a_witness_is_a_token_of_a_request(selector: Selector) -> None:
 @quick
 @given(runnable_selectors)
 def test_places_together_say_what_places_one_by_one_do(selector: Selector) -> None:
-    from interv.selectors import _among, _kinds_of_ids, _places, atoms
+    from interv.document.selectors import _among, _kinds_of_ids, _places, atoms
 
     leaves = tuple(atoms(selector))
     places, kinds = list(_places(leaves)), _kinds_of_ids(leaves)

@@ -8,12 +8,23 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from interv.document import Document
+from interv.document.document import Document
+from interv.document.selectors import atoms, holds, satisfiable, selector_text
+from interv.document.spec import (
+    And,
+    Capture,
+    Not,
+    Or,
+    Program,
+    Selector,
+    SiteRef,
+    Spec,
+    Steer,
+    Token,
+)
+from interv.document.token_texts import could_match, find_encoder, resolve_texts, texts
 from interv.errors import IntervError, each
 from interv.load import load_data, load_text
-from interv.selectors import atoms, holds, satisfiable, selector_text
-from interv.spec import And, Capture, Not, Or, Program, Selector, SiteRef, Spec, Steer, Token
-from interv.token_texts import could_match, find_encoder, resolve_texts, texts
 from tests.strategies import runnable_selectors, selectors_with_texts
 from tests.tiny_tokenizer import NEWLINE, NO, YES, save_tokenizer
 

@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from interv.document.selectors import holds
+from interv.document.spec import Edit, Selector
 from interv.load import load_text
-from interv.selectors import holds
-from interv.spec import Edit, Selector
 
 PAGE = Path(__file__).parents[2] / "docs" / "selectors.md"
 NOTHING = "—"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from interv.document.spec import At, Cap, Gate, InPhase, LayerRange, Or, Replace, SiteRef, Steer
 from interv.dsl.formatter import format_text
 from interv.dsl.printer import print_spec
 from interv.dsl.read import read_spec
 from interv.errors import Source
 from interv.load import load_text
-from interv.spec import At, Cap, Gate, InPhase, LayerRange, Or, Replace, SiteRef, Steer
 
 FOLDER = Path(__file__).parent / "valid"
 VALID = sorted(FOLDER.glob("*.interv"))

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from interv.document.selectors import holds
+from interv.document.spec import Ablate, Cap, Program, Statement, Steer
 from interv.load import load_document
-from interv.selectors import holds
-from interv.spec import Ablate, Cap, Program, Statement, Steer
 from tests.engine.answer import Answer, Ask
 from tests.engine.models import HIDDEN_SIZE, VOCABULARY
 from tests.engine.oracle import Edit, Oracle, Place

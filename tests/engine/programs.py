@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from interv.spec import Ablate, Cap, Program, SiteRef, Spec, Statement, Steer, VectorDecl
+from interv.document.spec import Ablate, Cap, Program, SiteRef, Spec, Statement, Steer, VectorDecl
 from tests.engine.oracle import Edit
 
 KINDS = ("steer", "cap", "ablate", "mixed")

@@ -9,9 +9,9 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from interv.document.selectors import holds
+from interv.document.spec import Ablate, Cap, Program, SiteRef, Steer
 from interv.load import load_document, load_text
-from interv.selectors import holds
-from interv.spec import Ablate, Cap, Program, SiteRef, Steer
 from tests.engine.answer import Ask
 from tests.engine.models import LAYERS
 from tests.engine.oracle import Place

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from interv.spec import Spec
+from interv.document.spec import Spec
 from tests.engine.host import EngineError, EngineHost
 from tests.engine.models import HIDDEN_SIZE, LAYERS, tiny_model, weightless_model
 from tests.engine.oracle import Oracle

@@ -24,7 +24,7 @@ import pytest
 
 import interv
 from interv.captures import load_captures
-from interv.runtime.waiters import MOST
+from interv.runtime.captures.waiters import MOST
 from interv.sinks.owner import shared_place, temporary
 from interv.sinks.schema import MANIFEST
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from interv.spec import Ablate, Cap, Program, SiteRef, Spec, Steer
+from interv.document.spec import Ablate, Cap, Program, SiteRef, Spec, Steer
 from tests.engine.host import EngineHost
 from tests.engine.models import HIDDEN_SIZE, tiny_model
 from tests.engine.programs import VECTORS, Directions, program, save_document

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interv.spec import Spec
+from interv.document.spec import Spec
 from tests.engine.answer import Ask
 from tests.engine.host import EngineHost
 from tests.engine.models import HIDDEN_SIZE, tiny_model

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from interv.selectors import holds
-from interv.spec import (
+from interv.document.selectors import holds
+from interv.document.spec import (
     And,
     At,
     Everything,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from interv.spec import Spec
+from interv.document.spec import Spec
 from tests.engine.answer import Answer, Ask
 from tests.engine.host import EngineHost
 from tests.engine.oracle import Oracle

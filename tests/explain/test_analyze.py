@@ -14,14 +14,14 @@ import typer
 from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
-from interv.analyze import PROMPTS, Load, analyze
 from interv.commands.compile import compile_
 from interv.compile import Compilation, compile_documents
-from interv.engine_process import run, run_module
 from interv.errors import IntervError
 from interv.explain import explain
 from interv.load import load_text
-from interv.measurement import Measurement, Run, load
+from interv.measuring.analyze import PROMPTS, Load, analyze
+from interv.measuring.engine_process import run, run_module
+from interv.measuring.measurement import Measurement, Run, load
 from interv.model import ModelFacts
 
 ROOT = Path(__file__).parents[2]

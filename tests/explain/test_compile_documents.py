@@ -13,11 +13,11 @@ from typer.testing import CliRunner, Result
 
 from interv.commands.compile import compile_
 from interv.compile import Compilation, compile_documents
+from interv.document.selectors import selector_text
 from interv.errors import IntervError
 from interv.explain import explain, explain_spec
 from interv.load import load_text
 from interv.model import ModelFacts
-from interv.selectors import selector_text
 from tests.tiny_tokenizer import NO, YES, save_tokenizer, tiny_tokenizer
 
 SMALL = ModelFacts("small", "SmallForCausalLM", 16, 4)

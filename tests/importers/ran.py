@@ -12,18 +12,18 @@ import numpy.typing as npt
 import torch
 
 import interv
-from interv.as_python import to_python
+from interv.document.as_python import to_python
+from interv.document.sites import SITES, Site
 from interv.dsl.formatter import format_text
 from interv.importers import Imported, Options, import_file, write_import
 from interv.load import load_document, refuse_unsupported
 from interv.model import ModelFacts
 from interv.passes.build import build
-from interv.passes.constants import Adapter, Vector
-from interv.passes.context import Context
-from interv.passes.ir import execute
+from interv.passes.graph.context import Context
+from interv.passes.graph.directions import Adapter, Vector
+from interv.passes.graph.ir import execute
+from interv.passes.graph.selector_masks import Tokens
 from interv.passes.pipeline import run_passes
-from interv.passes.select import Tokens
-from interv.sites import SITES, Site
 from interv.vectors import load_adapter, load_vector
 from tests.dsl.test_translations import At
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from interv.spec import Cap
+from interv.document.spec import Cap
 from tests.dsl.test_translations import At
 from tests.importers.ran import H, L, Row, check, imported, listed, row, written
 

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
+from interv.document.sites import SITES, Site
 from interv.importers import Imported
-from interv.sites import SITES, Site
 from tests.dsl.test_translations import At
 from tests.importers.ran import TOKENS, H, L, Row, imported, listed, near, row, run
 

@@ -19,7 +19,7 @@ from interv.codegen.tables import (
     site_tensors,
     slot_tables,
 )
-from interv.sites import Site
+from interv.document.sites import Site
 from tests.kernels.columns import PLACES, READ_PLACES, SHARPNESS
 from tests.tolerances import BFLOAT16, FLOAT16, FLOAT32, INTERPRETED_BFLOAT16
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from interv.codegen.bundle import Column
-from interv.passes.columns import Kind
-from interv.passes.plan import GATES
+from interv.passes.graph.column import Kind
+from interv.passes.placing.plan import GATES
 
 # A step's gates: places that columns read, places that gates are stored at, one of nobody.
 READ_PLACES, STORE_PLACES, PLACES = (0, 1), (2, 3), 5

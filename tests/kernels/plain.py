@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.codegen.bundle import Column
-from interv.passes.columns import Kind
-from interv.passes.plan import GATES
+from interv.passes.graph.column import Kind
+from interv.passes.placing.plan import GATES
 
 Vector = npt.NDArray[np.float64]
 SMALL = 1e-9

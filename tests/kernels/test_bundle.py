@@ -14,13 +14,13 @@ from interv.codegen.slot import records, signed
 from interv.codegen.tables import StepTensors, site_tensors, slot_tables
 from interv.codegen.update import fused_update
 from interv.compile import compile_documents
-from interv.document import Document
+from interv.document.document import Document
+from interv.document.selectors import satisfiable
+from interv.document.sites import Site
+from interv.document.spec import And, Apply, Not, Or, Program, Replace, Spec, VectorDecl
 from interv.errors import IntervError
-from interv.passes.plan import MOST_GATES
-from interv.passes.select import select
-from interv.selectors import satisfiable
-from interv.sites import Site
-from interv.spec import And, Apply, Not, Or, Program, Replace, Spec, VectorDecl
+from interv.passes.graph.selector_masks import select
+from interv.passes.placing.plan import MOST_GATES
 from interv.vectors import save_vectors
 from tests.kernels.cases import no_counts, rounding, unit_bank
 from tests.passes.small import MODEL, TOKENS, programs, reference, streams, tokens, vectors

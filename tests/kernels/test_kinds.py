@@ -10,8 +10,8 @@ import torch
 from interv.codegen.bundle import Column
 from interv.codegen.kernels.registry import runnable
 from interv.codegen.slot import records
-from interv.passes.columns import Kind
-from interv.passes.plan import GATES
+from interv.passes.graph.column import Kind
+from interv.passes.placing.plan import GATES
 from tests.kernels.cases import Batch, batch, bits, check, truth, unit_bank
 from tests.kernels.columns import NAMES, random_columns
 from tests.tolerances import FLOAT32

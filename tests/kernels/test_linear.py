@@ -13,10 +13,10 @@ from interv.codegen.bundle import Column
 from interv.codegen.kernels.linear import LinearMaps, linear_maps
 from interv.codegen.kernels.registry import FORMS, runnable
 from interv.codegen.slot import Part, compose, linear, multiplied, part, records
-from interv.passes.columns import Kind
-from interv.passes.constants import Map
-from interv.passes.plan import GATES
-from interv.sites import Site
+from interv.document.sites import Site
+from interv.passes.graph.column import Kind
+from interv.passes.graph.directions import Map
+from interv.passes.placing.plan import GATES
 from tests.kernels.cases import ROUNDING, Batch, batch, bits, unit_bank
 from tests.tolerances import FLOAT32
 

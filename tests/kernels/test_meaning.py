@@ -9,15 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from interv.codegen.bundle import Column, SiteTable
 from interv.codegen.kernels import reference
 from interv.codegen.slot import records
 from interv.codegen.tables import StepTensors, site_tensors, slot_tables
-from interv.passes.columns import Kind
-from interv.sites import Site
+from interv.document.sites import Site
+from interv.passes.graph.column import Kind
 from tests.kernels import plain
 from tests.kernels.cases import unit_bank
 from tests.kernels.columns import MOST_JOINT, NAMES, PLACES, random_columns

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from torch import Tensor
 
 from interv.codegen.bundle import Bundle, Column
@@ -17,16 +16,10 @@ from interv.codegen.kernels.registry import FORMS
 from interv.codegen.slot import COLUMN, SlotRows, compose, multiplied, part, parts, records, signed
 from interv.codegen.tables import StepTensors, as_words, site_tensors, slot_tables
 from interv.compile import compile_documents
-from interv.document import Document
-from interv.dsl.expression import parse_expression
-from interv.passes.ops import Streams
-from interv.passes.plan import MOST_GATES
-from interv.passes.select import select
-from interv.runtime.choice import Choice
-from interv.runtime.together import inseparable
-from interv.selectors import holds, satisfiable
-from interv.sites import Site
-from interv.spec import (
+from interv.document.document import Document
+from interv.document.selectors import holds, satisfiable
+from interv.document.sites import Site
+from interv.document.spec import (
     And,
     Apply,
     Conflict,
@@ -39,6 +32,12 @@ from interv.spec import (
     Steer,
     VectorDecl,
 )
+from interv.dsl.expression import parse_expression
+from interv.passes.graph.ops import Streams
+from interv.passes.graph.selector_masks import select
+from interv.passes.placing.plan import MOST_GATES
+from interv.runtime.choice import Choice
+from interv.runtime.frontend.inseparable import inseparable
 from interv.vectors import save_vectors
 from tests.kernels.cases import no_counts
 from tests.passes.small import (

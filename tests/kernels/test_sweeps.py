@@ -8,7 +8,7 @@ from importlib import resources
 import torch
 
 from interv.codegen.kernels import reference, triton_columns
-from interv.passes.sweeps import SWEEPS, still, swept
+from interv.passes.graph.cyclic_projections import SWEEPS, still, swept
 
 
 def in_c(name: str) -> str:

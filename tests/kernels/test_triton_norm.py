@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from interv.passes.rounding import Rounding
+from interv.passes.captured.norm_rounding import Rounding
 from tests.kernels.assemble import REGISTERS, TARGETS, assembled
 
 _WIDE = pytest.mark.slow

@@ -11,9 +11,17 @@ from torch import Tensor
 from interv.codegen.bundle import Column
 from interv.codegen.kernels.norm import Norm, add_norm
 from interv.codegen.kernels.registry import FORMS, norm_form, runnable
-from interv.passes.rounding import Rounding
-from tests.kernels.cases import SPARE_COLUMNS, Batch, batch, bits, no_counts, rounding, truth
-from tests.kernels.cases import unit_bank as bank_of
+from interv.passes.captured.norm_rounding import Rounding
+from tests.kernels.cases import (
+    SPARE_COLUMNS,
+    Batch,
+    batch,
+    bits,
+    no_counts,
+    rounding,
+    truth,
+    unit_bank as bank_of,
+)
 from tests.kernels.columns import random_columns
 from tests.tolerances import FLOAT32
 

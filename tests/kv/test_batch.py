@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from interv.kv.settings import KvSettings
-from interv.runtime.kv.batch import NEVER, Batch, Batches, batches_of
+from interv.runtime.kv.worker.batch import NEVER, Batch, Batches, batches_of
 
 SETTINGS = KvSettings("streaming", budget=18, buffer=10, window=4, own=(("sinks", 2),))
 WIDTH, ROWS = 40, 5

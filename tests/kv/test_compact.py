@@ -12,11 +12,11 @@ import torch
 from interv.errors import IntervError
 from interv.kv.policy import make_policy
 from interv.kv.settings import KvSettings
-from interv.runtime.kv.batch import NEVER, Batch
-from interv.runtime.kv.compact import Compactor, Job, Layer
-from interv.runtime.kv.layout import Layout, calibrate
-from interv.runtime.kv.ring import Ring
-from interv.runtime.kv.steps import Steps
+from interv.runtime.kv.worker.batch import NEVER, Batch
+from interv.runtime.kv.worker.compact import Compactor, Job, Layer
+from interv.runtime.kv.worker.layout import Layout, calibrate
+from interv.runtime.kv.worker.ring import Ring
+from interv.runtime.kv.worker.steps import Steps
 from tests.kv.reference import Numbers, kept
 
 LAYERS, HEADS, GROUPS, SIZE, BLOCK, BLOCKS = 3, 4, 2, 8, 4, 40
@@ -124,7 +124,7 @@ def test_layers_in_portions_are_all_layers(monkeypatch: pytest.MonkeyPatch) -> N
         compactor = bench.compactor()
         bench.fill("a", list(range(7)), 28, 1)
         if bench is parts:
-            monkeypatch.setattr("interv.runtime.kv.compact._MOST", 1)
+            monkeypatch.setattr("interv.runtime.kv.worker.compact._MOST", 1)
         compactor.run([job("a", 28, list(range(7)), list(range(10, 15)))])
     for one, other in zip(whole.caches, parts.caches, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)

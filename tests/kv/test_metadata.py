@@ -18,15 +18,15 @@ with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
     from vllm.config import CUDAGraphMode
     from vllm.v1.attention.backend import CommonAttentionMetadata
 
-    from interv.runtime.kv.flash import CompressingFlashBackend
-    from interv.runtime.kv.triton import CompressingTritonBackend
+    from interv.runtime.kv.worker.flash import CompressingFlashBackend
+    from interv.runtime.kv.worker.triton import CompressingTritonBackend
 
 from interv.kv.settings import KvSettings
 from interv.runtime import compat
-from interv.runtime.kv.attention import BACKENDS
-from interv.runtime.kv.batch import NEVER, Batch
-from interv.runtime.kv.ring import Ring
-from interv.runtime.kv.steps import Steps
+from interv.runtime.kv.worker.attention import BACKENDS
+from interv.runtime.kv.worker.batch import NEVER, Batch
+from interv.runtime.kv.worker.ring import Ring
+from interv.runtime.kv.worker.steps import Steps
 
 BLOCK, REQUESTS, PADDED = 16, 3, 4
 SETTINGS = KvSettings(budget=18, buffer=10, window=4)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interv.document import Document
+from interv.document.document import Document
 from interv.errors import IntervError
 from interv.kv.policy import R1KV, Policy, make_policy
 from interv.kv.scoring import TILE, keep_best, redundancy

@@ -13,11 +13,11 @@ from interv.errors import IntervError, IntervErrors
 from interv.kv.settings import KvSettings
 from interv.load import load_text
 from interv.runtime import compat
-from interv.runtime.arm import arm
 from interv.runtime.config import InterventionConfig
+from interv.runtime.frontend.requests import check_model, process_inputs
+from interv.runtime.frontend.start import arm
 from interv.runtime.kv.asked import is_compressed
-from interv.runtime.kv.refuse import refuse_config
-from interv.runtime.requests import check_model, process_inputs
+from interv.runtime.kv.frontend.refuse import refuse_config
 from tests.passes.small import MODEL
 from tests.runtime.documents import carried, config
 

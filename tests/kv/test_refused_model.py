@@ -10,8 +10,8 @@ import torch
 
 from interv.errors import IntervError, IntervErrors
 from interv.runtime import compat
-from interv.runtime.kv.attention import Keeping
-from interv.runtime.kv.refuse_model import refuse_blocks, refuse_layers, refuse_worker
+from interv.runtime.kv.worker.attention import Keeping
+from interv.runtime.kv.worker.refuse_model import refuse_blocks, refuse_layers, refuse_worker
 
 
 class TPUModelRunner:

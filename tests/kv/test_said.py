@@ -14,9 +14,9 @@ from interv.kv.settings import settings_of
 from interv.load import load_document, load_text
 from interv.model import ModelFacts, facts_from_config
 from interv.runtime.config import counters_path
-from interv.runtime.kv.metrics import tally_files
+from interv.runtime.frontend.metrics import Collector
+from interv.runtime.kv.frontend.metrics import tally_files
 from interv.runtime.kv.tally import Tally, tally_path
-from interv.runtime.metrics import Collector
 from interv.sinks.owner import Hold
 from tests.passes.small import MODEL
 from tests.runtime.documents import carried

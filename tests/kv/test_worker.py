@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from interv.runtime import compat
-from interv.runtime.kv.worker import attach_kv
+from interv.runtime.kv.worker.worker import attach_kv
 from tests.kv.test_batch import SETTINGS, First, Second, new, output
 
 

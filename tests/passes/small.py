@@ -10,17 +10,10 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interv.document import Document
-from interv.model import ModelFacts
-from interv.passes.build import build
-from interv.passes.constants import Adapter, Vector
-from interv.passes.context import Context
-from interv.passes.ops import Streams
-from interv.passes.pipeline import Stage, run_passes
-from interv.passes.select import Tokens
-from interv.selectors import holds
-from interv.sites import SITES, Site
-from interv.spec import (
+from interv.document.document import Document
+from interv.document.selectors import holds
+from interv.document.sites import SITES, Site
+from interv.document.spec import (
     Ablate,
     AdapterDecl,
     And,
@@ -44,9 +37,15 @@ from interv.spec import (
     Token,
     VectorDecl,
 )
+from interv.model import ModelFacts
+from interv.passes.build import build
+from interv.passes.graph.context import Context
+from interv.passes.graph.directions import Adapter, Vector
+from interv.passes.graph.ops import Streams
+from interv.passes.graph.selector_masks import Tokens
+from interv.passes.pipeline import Stage, run_passes
 from interv.vectors.directions import Directions, make_directions
-from interv.vectors.updates import EVERY, LinearParts, LowRankParts
-from interv.vectors.updates import Adapter as LoadedAdapter
+from interv.vectors.updates import EVERY, Adapter as LoadedAdapter, LinearParts, LowRankParts
 
 H, L = 16, 4
 MODEL = ModelFacts("small", "SmallForCausalLM", H, L)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
+from interv.document.selectors import holds
+from interv.document.sites import SITES, Site
+from interv.document.spec import Capture, LayerRange, Program, SiteRef
 from interv.errors import IntervError
-from interv.passes.ir import Taken, execute
+from interv.passes.graph.ir import Taken, execute
 from interv.passes.place import place
-from interv.selectors import holds
-from interv.sites import SITES, Site
-from interv.spec import Capture, LayerRange, Program, SiteRef
 from tests.passes.small import (
     MODEL,
     TOKENS,

@@ -9,13 +9,12 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from interv.passes.bounds import Bound, Note, Unsolvable
-from interv.passes.halfspaces import DEPENDENT, Array, impossible, sweep_rate
-from interv.passes.joint import SLOWEST, Solved, solve
-from interv.passes.ops import cap, joint
+from interv.passes.caps.bounds import Bound, Note, Unsolvable
+from interv.passes.caps.halfspaces import DEPENDENT, Array, impossible, sweep_rate
+from interv.passes.caps.joint_problem import SLOWEST, Solved, solve
+from interv.passes.graph.ops import cap, joint
 
 # All bounds hold to this, relative to the numbers that take part, and the change is as small.
 HOLDS = 1e-4

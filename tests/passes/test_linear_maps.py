@@ -13,17 +13,17 @@ from hypothesis import assume, given, settings
 from interv.codegen.bundle import Bundle
 from interv.codegen.emit import emit
 from interv.codegen.update import fused_update
+from interv.document.spec import Program
 from interv.errors import IntervError, each
 from interv.load import load_text
 from interv.passes.build import build
-from interv.passes.columns import Kind
-from interv.passes.constants import Adapter
-from interv.passes.context import Context
-from interv.passes.ir import execute
+from interv.passes.graph.column import Kind
+from interv.passes.graph.context import Context
+from interv.passes.graph.directions import Adapter
+from interv.passes.graph.ir import execute
+from interv.passes.graph.selector_masks import select
 from interv.passes.pipeline import Stage, run_passes
 from interv.passes.place import place
-from interv.passes.select import select
-from interv.spec import Program
 from interv.vectors.updates import LinearParts
 from tests.passes.small import (
     MODEL,

@@ -10,12 +10,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from interv.compile import compile_documents
+from interv.document.spec import Cap, Everything, Program, Selector, SiteRef, Slice, Steer
 from interv.errors import IntervError, each
 from interv.load import load_text
-from interv.passes.ir import call, copied, is_op, ops_of, origins
-from interv.passes.ops import ablate, cap, steer
-from interv.passes.verify import verify
-from interv.spec import Cap, Everything, Program, Selector, SiteRef, Slice, Steer
+from interv.passes.graph.ir import call, copied, is_op, ops_of, origins
+from interv.passes.graph.ops import ablate, cap, steer
+from interv.passes.graph.verify import verify
 from tests.passes.small import MODEL, H, L, stages
 
 WRONG = sorted((Path(__file__).parent / "wrong").glob("*.interv"))

@@ -11,13 +11,13 @@ from hypothesis import assume, example, given, settings
 from interv.codegen.bundle import Bundle
 from interv.codegen.emit import emit
 from interv.codegen.update import fused_update
+from interv.document.selectors import holds
+from interv.document.spec import Program, Replace, Selector, SiteRef, Steer
 from interv.errors import IntervError
-from interv.passes.ir import execute
+from interv.passes.graph.ir import execute
+from interv.passes.graph.selector_masks import select
 from interv.passes.pipeline import Stage
 from interv.passes.place import place
-from interv.passes.select import select
-from interv.selectors import holds
-from interv.spec import Program, Replace, Selector, SiteRef, Steer
 from tests.passes.small import (
     MODEL,
     TOKENS,

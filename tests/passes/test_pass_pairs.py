@@ -9,10 +9,10 @@ import pytest
 
 from interv.load import load_text
 from interv.passes.build import build
-from interv.passes.context import Context
-from interv.passes.ir import execute
+from interv.passes.graph.context import Context
+from interv.passes.graph.ir import execute
+from interv.passes.graph.show import show
 from interv.passes.pipeline import PASSES, run_passes
-from interv.passes.show import show
 from tests.passes.small import MODEL, L, adapters, streams, tokens, vectors
 from tests.tolerances import FLOAT64
 

@@ -8,24 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
-from interv.document import Document
+from interv.document.document import Document
+from interv.document.selectors import holds
+from interv.document.sites import Site
+from interv.document.spec import Ablate, Cap, Everything, InPhase, Program, SiteRef, Slice, Token
 from interv.errors import IntervError
 from interv.load import load_text
 from interv.passes.build import build
-from interv.passes.context import Context
 from interv.passes.fold_constants import fold_constants
-from interv.passes.ir import Graph, execute, is_op, op_name, ops_of
-from interv.passes.ops import joint
+from interv.passes.graph.context import Context
+from interv.passes.graph.ir import Graph, execute, is_op, op_name, ops_of
+from interv.passes.graph.ops import joint
+from interv.passes.graph.show import show
 from interv.passes.resolve_conflicts import resolve_conflicts
 from interv.passes.resolve_sites import resolve_sites
-from interv.passes.show import show
 from interv.passes.solve_joint import solve_joint
-from interv.selectors import holds
-from interv.sites import Site
-from interv.spec import Ablate, Cap, Everything, InPhase, Program, SiteRef, Slice, Token
 from tests.passes.small import MODEL, TOKENS, L, document, streams, tokens, vectors
 from tests.passes.test_joint import Caps, nearest
 

@@ -10,7 +10,7 @@ from typing import Any
 from error_codes import HOLE, uses
 
 from interv.errors import IntervErrors
-from interv.runtime.arm import _refuse
+from interv.runtime.frontend.start import _refuse
 from tests.repo.files import ROOT
 
 PAGE = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")

@@ -21,13 +21,13 @@ KNOWS_VLLM = {
     "runtime/compat/requests.py": None,
     "runtime/compat/worker.py": None,
     # Classes that derive from vLLM's own, which its registries ask for.
-    "runtime/kv/flash.py": None,
-    "runtime/kv/manager.py": None,
-    "runtime/kv/on_cpu.py": None,
-    "runtime/kv/spec.py": None,
-    "runtime/kv/triton.py": None,
-    "interv/generate.py": {"vllm"},
-    "interv/measure.py": {"vllm"},
+    "runtime/kv/worker/flash.py": None,
+    "runtime/kv/scheduler/manager.py": None,
+    "runtime/kv/worker/on_cpu.py": None,
+    "runtime/kv/scheduler/spec.py": None,
+    "runtime/kv/worker/triton.py": None,
+    "interv/measuring/generate.py": {"vllm"},
+    "interv/measuring/measure.py": {"vllm"},
     "interv/extract/forward.py": {"vllm"},
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from roofline import COLUMNS, MODELS, PAGE, TOKENS, filled, tables
 
-from interv.passes.cost import H200, Machine, cost_of, update_cost
+from interv.passes.placing.cost import H200, Machine, cost_of, update_cost
 from tests.repo.files import ROOT
 
 

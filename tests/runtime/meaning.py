@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from interv.compile import compile_documents
-from interv.document import Document
+from interv.document.document import Document
+from interv.document.selectors import holds
+from interv.document.sites import SITES
+from interv.document.spec import (
+    Ablate,
+    Cap,
+    Conflict,
+    Gate,
+    Program,
+    Spec,
+    Statement,
+    Steer,
+    VectorDecl,
+)
 from interv.runtime.config import InterventionConfig
-from interv.selectors import holds
-from interv.sites import SITES
-from interv.spec import Ablate, Cap, Conflict, Gate, Program, Spec, Statement, Steer, VectorDecl
 from tests.passes.small import MODEL, L, layers_of, vectors
 from tests.runtime.prefixes import BLOCK, Core
 

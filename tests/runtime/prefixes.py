@@ -13,10 +13,10 @@ import pytest
 from vllm import SamplingParams
 from vllm.utils.hashing import sha256
 
-from interv.runtime.admission import Admission
 from interv.runtime.choice import RESOLVED
 from interv.runtime.config import InterventionConfig
-from interv.runtime.prefix import keys_of_block, preprocess_add_request
+from interv.runtime.frontend.admission import Admission
+from interv.runtime.scheduler.block_keys import keys_of_block, preprocess_add_request
 from tests.runtime.documents import carried, config
 
 # vLLM's core loads parts of PyTorch that PyTorch itself calls deprecated.

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from interv.codegen.bundle import Bundle, Column, SiteTable
+from interv.document.sites import Site
+from interv.document.spec import Everything, Selector
 from interv.runtime.choice import Choice
-from interv.runtime.engine import Engine, Step
-from interv.sites import Site
-from interv.spec import Everything, Selector
+from interv.runtime.worker.engine import Engine, Step
 from tests.kernels.cases import unit_bank
 
 H, L = 16, 4

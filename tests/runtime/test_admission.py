@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from interv.errors import IntervError
-from interv.runtime import admission
-from interv.runtime.admission import Admission
 from interv.runtime.choice import Choice
+from interv.runtime.frontend import admission
+from interv.runtime.frontend.admission import Admission
 from tests.runtime.documents import CALM, carried, config
 
 INLINE = "interv 1\nprogram p {\n  ablate w at post_block[1]\n}\n"

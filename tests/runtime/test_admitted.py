@@ -12,12 +12,12 @@ import pytest
 from vllm import SamplingParams
 
 from interv.errors import IntervError
-from interv.inline import compile_inline
+from interv.request.inline import compile_inline
 from interv.runtime import compat
-from interv.runtime.admission import Admission
 from interv.runtime.choice import RESOLVED, Choice, choice_in
 from interv.runtime.config import InterventionConfig
-from interv.runtime.requests import check_model, process_inputs, resolve_for
+from interv.runtime.frontend.admission import Admission
+from interv.runtime.frontend.requests import check_model, process_inputs, resolve_for
 from tests.runtime.documents import CALM, carried, config
 
 UNKNOWN = """\
@@ -175,7 +175,7 @@ def test_a_program_of_a_request_is_compiled_beside_the_loop(
         threads.append(threading.current_thread())
         return compile_inline(*args)
 
-    monkeypatch.setattr("interv.runtime.admission.compile_inline", noted)
+    monkeypatch.setattr("interv.runtime.frontend.admission.compile_inline", noted)
     owner, armed = SimpleNamespace(), config(carried(folder, inline=True))
     client = SimpleNamespace(input_processor=owner, vllm_config=armed)
     serving = SimpleNamespace(engine_client=client)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from interv.runtime.answers import Answers
-from interv.runtime.exchange import EXCHANGE, Told, together
+from interv.runtime.frontend.answers import Answers
+from interv.runtime.frontend.exchange import EXCHANGE, Told, together
 
 TOLD = {"interv": {"joy": {"post_block[1]": 3}}}
 HEAD = {"type": "http.response.start", "status": 200}

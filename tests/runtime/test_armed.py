@@ -12,13 +12,13 @@ import torch
 from interv import __version__
 from interv.codegen.bundle import Bundle
 from interv.kv.settings import KvSettings
-from interv.passes.constants import Map
+from interv.passes.graph.directions import Map
 from interv.runtime.armed import DeviceBytes, armed_lines, device_bytes
-from interv.runtime.armed_route import described
-from interv.runtime.capture import Captures, groups_of
+from interv.runtime.captures.staging import Captures, groups_of
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import HELD, USED, Counters
-from interv.runtime.engine import Engine
+from interv.runtime.frontend.armed_route import described
+from interv.runtime.worker.engine import Engine
 from tests.passes.small import H, L
 from tests.runtime.documents import carried
 

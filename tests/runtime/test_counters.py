@@ -17,7 +17,6 @@ import torch
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 from interv.codegen.bundle import Bundle
-from interv.runtime import metrics
 from interv.runtime.config import InterventionConfig, counters_path
 from interv.runtime.counters import (
     HELD,
@@ -27,7 +26,8 @@ from interv.runtime.counters import (
     counters_of,
     report,
 )
-from interv.runtime.metrics import Collector, add_to_joint, expose
+from interv.runtime.frontend import metrics
+from interv.runtime.frontend.metrics import Collector, add_to_joint, expose
 from interv.runtime.seats import SEATS
 from interv.sinks.owner import sweep
 from tests.runtime.small import SITES, bundle
@@ -55,7 +55,7 @@ CHILD = """\
 import sys
 from interv.runtime.counters import HELD
 from tests.runtime.test_counters import carried_at, shared, text_of
-from interv.runtime.metrics import expose
+from interv.runtime.frontend.metrics import expose
 from prometheus_client import REGISTRY
 
 carried = carried_at(sys.argv[1])

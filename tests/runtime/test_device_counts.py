@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from interv.runtime.choice import Choice
-from interv.runtime.copies import Queue
-from interv.runtime.counters import Counters, DeviceCounts
+from interv.runtime.counters import Counters
+from interv.runtime.worker.device_copies import Queue
+from interv.runtime.worker.device_counts import DeviceCounts
 from tests.runtime.small import CALM, OFF, SITES, engine, step
 from tests.runtime.test_counters import taking
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch.fx import Graph
 
 from interv.codegen.slot import signed
+from interv.document.selectors import holds
+from interv.document.sites import Site
+from interv.document.spec import At, Everything, InPhase, Selector, Slice, Token
 from interv.errors import IntervError
-from interv.passes.find_sites import FoundSites, SplicePoint
+from interv.passes.captured.find_sites import FoundSites, SplicePoint
 from interv.runtime.choice import Choice
 from interv.runtime.counters import report
-from interv.runtime.engine import Step, unreached
-from interv.selectors import holds
-from interv.sites import Site
-from interv.spec import At, Everything, InPhase, Selector, Slice, Token
+from interv.runtime.worker.engine import Step, unreached
 from tests.passes.small import selectors
 from tests.runtime.small import CALM, MAX_TOKENS, OFF, SITES, bundle, engine, step
 

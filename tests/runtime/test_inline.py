@@ -12,23 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from interv.codegen.bundle import Bundle, Column
 from interv.codegen.kernels.registry import FORMS
 from interv.codegen.slot import compose, part, signed
 from interv.codegen.tables import StepTensors, site_tensors, slot_tables
 from interv.compile import compile_documents
-from interv.document import Document
+from interv.document.document import Document
+from interv.document.selectors import satisfiable
+from interv.document.sites import Site
+from interv.document.spec import And, Apply, Not, Or, Program, SiteRef, Spec, Steer, VectorDecl
 from interv.dsl.printer import print_spec
-from interv.inline import Inline, compile_inline, is_inline
 from interv.load import plain_data
-from interv.passes.select import select
+from interv.passes.graph.selector_masks import select
+from interv.request.inline import Inline, compile_inline, is_inline
 from interv.runtime.choice import Choice
-from interv.selectors import satisfiable
-from interv.sites import Site
-from interv.spec import And, Apply, Not, Or, Program, SiteRef, Spec, Steer, VectorDecl
 from tests.kernels.cases import no_counts
 from tests.passes.small import MODEL, TOKENS, programs, reference, streams, tokens, vectors
 from tests.runtime.documents import encode

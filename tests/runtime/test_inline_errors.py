@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from interv.errors import IntervError
-from interv.inline import compile_inline
+from interv.request.inline import compile_inline
 from tests.passes.small import MODEL
 from tests.runtime.documents import CALM, carried, encode
 

@@ -7,8 +7,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from interv.errors import IntervError
-from interv.runtime.engine import Engine
-from interv.runtime.op import UPDATE, running
+from interv.runtime.worker.engine import Engine
+from interv.runtime.worker.op import UPDATE, running
 from tests.runtime.small import H, bundle, engine, step
 
 SITE = "post_block[2]"

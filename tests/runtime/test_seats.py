@@ -8,9 +8,9 @@ from vllm import SamplingParams
 
 from interv.runtime.choice import RESOLVED
 from interv.runtime.counters import HELD, Counters
-from interv.runtime.gate import Gate
+from interv.runtime.scheduler.waiting import Gate
 from interv.runtime.seats import MOST_SEAT_BYTES, SEATS, seats_for
-from tests.runtime.test_gate import (
+from tests.runtime.test_waiting import (
     NAMED,
     Request,
     Scheduler,

@@ -3,7 +3,7 @@
 Requests of random lengths live in one batch: they join and leave, their prompts are cut at random
 places, some start behind a cached prefix, some are thrown out and computed again, some carry
 drafted tokens of which only a part is kept. Whatever happens, a token that is fed at a position
-has exactly the bits that `interv.selectors.holds` gives it.
+has exactly the bits that `interv.document.selectors.holds` gives it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from interv.document.selectors import holds
+from interv.document.spec import Selector
 from interv.runtime.choice import Choice
-from interv.runtime.engine import Engine, Step
-from interv.selectors import holds
-from interv.spec import Selector
+from interv.runtime.worker.engine import Engine, Step
 from tests.runtime.small import bundle, engine
 from tests.strategies import runnable_selectors
 

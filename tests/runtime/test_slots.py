@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from interv.errors import IntervError
-from interv.runtime.slots import Slots
+from interv.runtime.worker.slots import Slots
 
 SIZE = 3
 steps = st.lists(st.lists(st.sampled_from(["", *"abcdef"]), max_size=6), max_size=30)

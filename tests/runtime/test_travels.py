@@ -10,11 +10,11 @@ import pytest
 
 from interv.compile import compile_documents
 from interv.frozen import FrozenMap
-from interv.inline import compile_inline
 from interv.load import load_documents
 from interv.model import model_facts
-from interv.runtime.arm import _by_name
+from interv.request.inline import compile_inline
 from interv.runtime.config import InterventionConfig
+from interv.runtime.frontend.start import _by_name
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODEL = model_facts(str(EXAMPLES / "models" / "smollm2-135m"))

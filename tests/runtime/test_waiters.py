@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from interv.runtime.routes import public, without_folders
-from interv.runtime.waiters import Gone, TooMany, Waiters
+from interv.runtime.captures.routes import public, without_folders
+from interv.runtime.captures.waiters import Gone, TooMany, Waiters
 from interv.sinks.results import Result
 
 

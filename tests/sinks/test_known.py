@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from interv.document.spec import SinkDecl
 from interv.errors import IntervError
 from interv.load import load_text
 from interv.sinks import known
@@ -18,7 +19,6 @@ from interv.sinks.filesystem import Filesystem
 from interv.sinks.known import check_sink, kinds, make_sink
 from interv.sinks.memory import Memory
 from interv.sinks.record import Captured
-from interv.spec import SinkDecl
 from tests.repo.files import PROJECT
 from tests.sinks.made import captured
 
@@ -208,7 +208,7 @@ def test_a_package_that_is_installed_is_found(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
         "from interv.sinks.known import make_sink\n"
-        "from interv.spec import SinkDecl\n"
+        "from interv.document.spec import SinkDecl\n"
         "from tests.sinks.made import captured\n"
         "decl = SinkDecl(name='c', kind='count', args=('a',), options=(('overflow', 'drop'),))\n"
         "sink = make_sink(decl, Path('.'))\n"

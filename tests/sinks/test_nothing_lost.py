@@ -12,8 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from interv.captures import load_captures
 from interv.sinks.base import Detail, Sink, SinkOptions

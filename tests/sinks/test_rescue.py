@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from interv.document.spec import SinkDecl
 from interv.sinks.filesystem import Filesystem
 from interv.sinks.journal import About, Journal
 from interv.sinks.owner import Hold, sweep
 from interv.sinks.rescue import rescue
-from interv.spec import SinkDecl
 from tests.sinks.made import (
     MIB,
     Held,

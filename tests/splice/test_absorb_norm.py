@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from interv.passes.absorb_norm import Absorbed, NormOps, absorb_norm
-from interv.passes.find_sites import find_sites
-from interv.passes.rounding import Rounding
-from interv.passes.splice import splice
-from interv.sites import Site
+from interv.document.sites import Site
+from interv.passes.captured.absorb_norm import Absorbed, NormOps, absorb_norm
+from interv.passes.captured.find_sites import find_sites
+from interv.passes.captured.norm_rounding import Rounding
+from interv.passes.captured.splice import splice
 from tests.splice import ops
 from tests.splice.test_splice import EVERY, batch, change, keeps
 from tests.splice.toys import LAYERS, AddNorm, H, Model, SingleBlock, pair

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from interv.passes.find_sites import FoundSites, find_sites
-from interv.passes.splice import splice
-from interv.sites import SITES, Site
+from interv.document.sites import SITES, Site
+from interv.passes.captured.find_sites import FoundSites, find_sites
+from interv.passes.captured.splice import splice
 from tests.splice import ops
 from tests.splice.toys import (
     CACHED,

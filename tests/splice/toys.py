@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from interv.sites import Site
+from interv.document.sites import Site
 from tests.splice import ops
 
 H, LAYERS, VOCABULARY = 8, 3, 20

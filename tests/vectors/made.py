@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from interv.document.spec import AdapterDecl
 from interv.errors import IntervError
-from interv.spec import AdapterDecl
 from interv.vectors import load_adapter
 
 LOREFT = "<class 'pyreft.interventions.LoreftIntervention'>"

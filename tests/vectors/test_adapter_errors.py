@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from interv.document.spec import AdapterDecl
 from interv.errors import IntervError, Source, Span
-from interv.spec import AdapterDecl
 from interv.vectors import load_adapter
 from tests.vectors.made import (
     file_name,

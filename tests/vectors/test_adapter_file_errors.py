@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from safetensors.numpy import save_file
 
+from interv.document.spec import AdapterDecl
 from interv.errors import IntervError
-from interv.spec import AdapterDecl
 from interv.vectors import load_adapter
 from tests.vectors.made import lines, lm_steer_file, lm_steer_state, refused
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from interv.spec import AdapterDecl
+from interv.document.spec import AdapterDecl
 from interv.vectors import Adapter, Linear, LowRank, is_adapter, load_adapter, read_adapter
 from tests.vectors.made import (
     file_name,

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from interv.document.spec import VectorDecl
 from interv.errors import IntervError
-from interv.spec import VectorDecl
 from interv.vectors import load_vector, save_vectors
 
 

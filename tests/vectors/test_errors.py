@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from interv.document.spec import VectorDecl
 from interv.errors import IntervError, Source, Span
-from interv.spec import VectorDecl
 from interv.vectors import load_vector, save_vectors
 
 ONES = np.ones(4, np.float32)

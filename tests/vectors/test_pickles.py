@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
+from interv.document.spec import AdapterDecl
 from interv.errors import IntervError
-from interv.spec import AdapterDecl
 from interv.vectors import Linear, is_adapter, load_adapter, read_adapter, read_vectors
 from interv.vectors.pickle_values import Array, Record
 from interv.vectors.pickles import loads

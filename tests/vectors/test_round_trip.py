@@ -9,14 +9,13 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
+from interv.document.spec import VectorDecl
 from interv.errors import IntervError
-from interv.spec import VectorDecl
 from interv.vectors import Directions, load_vector, read_vectors, save_vectors
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -1,0 +1,1 @@
+"""The demo's model: fetched once, converted, checked."""

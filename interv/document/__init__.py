@@ -1,0 +1,1 @@
+"""What a person wrote, in any form: text, data, Python; and what is wrong with it."""

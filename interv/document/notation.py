@@ -1,0 +1,126 @@
+"""Sites, layers and selectors in Python: `post_block[12]`, `prompt[-1] | generated`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import TypeAlias
+
+from interv.document.selectors import selector_text
+from interv.document.spec import (
+    And,
+    At,
+    Everything,
+    InPhase,
+    LayerRange,
+    Not,
+    Or,
+    Phase,
+    Selector,
+    SiteRef,
+    Slice,
+    Token,
+)
+from interv.document.validation import validate
+from interv.errors import IntervError
+
+Layer: TypeAlias = int | str | LayerRange | EllipsisType
+
+
+def layers(first: int, last: int) -> LayerRange:
+    """Name the layers `first` to `last`, both included."""
+    return validate(LayerRange, {"first": first, "last": last})
+
+
+@dataclass(frozen=True, slots=True)
+class SiteName:
+    """A site to index with layers: `post_block[12]`, `post_block[layers(10, 20), -1]`.
+
+    Text like `"10..20"` is a range too; `...` and `"*"` are every layer.
+    """
+
+    name: str
+
+    def __getitem__(self, index: Layer | tuple[Layer, ...]) -> SiteRef:
+        items = index if isinstance(index, tuple) else (index,)
+        return validate(SiteRef, {"name": self.name, "layers": [_layer(item) for item in items]})
+
+
+def _layer(item: object) -> object:
+    if item is ...:
+        return "*"
+    if isinstance(item, slice):
+        raise IntervError(
+            "E211",
+            "a slice of layers would hide whether its end is included",
+            helps=(f"write layers({item.start}, {item.stop}), which includes both ends",),
+        )
+    if isinstance(item, str) and ".." in item:
+        first, _, last = item.partition("..")
+        try:
+            return LayerRange(first=int(first), last=int(last))
+        except ValueError:
+            raise IntervError("E211", f"'{item}' is not a range of layers") from None
+    return item
+
+
+pre_attn = SiteName("pre_attn")
+post_attn = SiteName("post_attn")
+post_block = SiteName("post_block")
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """A selector that combines with `&`, `|` and `~`."""
+
+    selector: Selector
+
+    def __and__(self, other: Select) -> Select:
+        # A chain a & b & c is one group, as in the text.
+        first = self.selector.terms if isinstance(self.selector, And) else (self.selector,)
+        return Select(And(terms=(*first, other.selector)))
+
+    def __or__(self, other: Select) -> Select:
+        first = self.selector.terms if isinstance(self.selector, Or) else (self.selector,)
+        return Select(Or(terms=(*first, other.selector)))
+
+    def __invert__(self) -> Select:
+        return Select(Not(term=self.selector))
+
+    def __str__(self) -> str:
+        return selector_text(self.selector)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectPhase(Select):
+    """`prompt` or `generated`, which can be indexed: `prompt[-1]`, `generated[:16]`."""
+
+    phase: Phase
+
+    def __getitem__(self, index: int | slice) -> Select:
+        if not isinstance(index, slice):
+            return Select(validate(At, {"phase": self.phase, "index": index}))
+        if index.step is not None:
+            raise IntervError("E211", "a slice of tokens has no step")
+        data = {"phase": self.phase, "start": index.start, "stop": index.stop}
+        return Select(validate(Slice, data))
+
+
+everything = Select(Everything())
+prompt = SelectPhase(InPhase(phase="prompt"), "prompt")
+generated = SelectPhase(InPhase(phase="generated"), "generated")
+
+
+def token(*ids: int | str) -> Select:
+    """Select the tokens whose input id is one of `ids` (or the id of such a text)."""
+    return Select(validate(Token, {"ids": ids}))
+
+
+def all_of(*terms: Select) -> Select:
+    """Select what every term selects, as one group."""
+    return Select(validate(And, {"terms": [term.selector for term in terms]}))
+
+
+def any_of(*terms: Select) -> Select:
+    """Select what at least one term selects, as one group."""
+    return Select(validate(Or, {"terms": [term.selector for term in terms]}))

@@ -1,0 +1,303 @@
+"""What a selector means, and the algebra that the compiler decides conflicts with.
+
+A token is known by its absolute position, the length of its request's original prompt and its
+input id. `prompt[i]` and `prompt[i:j]` index the prompt as Python indexes a list, except that a
+single index outside it matches nothing; `generated[i]` is position `prompt_length + i`.
+
+The algebra is exact and never walks a range. Every test that a selector makes compares the
+position `x` with a constant, or its distance from the prompt's end `y = x - prompt_length` with
+a constant, or the id with a set. So the truth of a selector is constant on the cells between
+those constants, and one token of each cell that a request can have (`x >= 0`,
+`prompt_length = x - y >= 1`) decides. Reference: the small-model property of such formulas.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import islice, product
+from operator import and_, or_
+from typing import NamedTuple
+
+from interv.document.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+from interv.errors import IntervError
+
+# So many tokens are tried one by one, which most questions take less than.
+QUICK = 64
+
+
+class Witness(NamedTuple):
+    """A token that a selector holds for."""
+
+    position: int
+    prompt_length: int
+    token_id: int | str  # a text where the selector names one, else an id
+
+
+def holds(selector: Selector, position: int, prompt_length: int, token_id: int | str) -> bool:
+    """Say whether `selector` holds for one token.
+
+    `position` is absolute and 0-based, `prompt_length` counts the tokens of the original prompt,
+    `token_id` is the id that is fed at `position`. Raises E210 for a negative `generated` index.
+    """
+    match selector:
+        case Everything():
+            return True
+        case InPhase() | At() | Slice():
+            return _in_place(selector, position, prompt_length)
+        case Token():
+            return token_id in selector.ids
+        case Not():
+            return not holds(selector.term, position, prompt_length, token_id)
+        case And():
+            return all(holds(term, position, prompt_length, token_id) for term in selector.terms)
+        case Or():
+            return any(holds(term, position, prompt_length, token_id) for term in selector.terms)
+
+
+def _in_place(selector: InPhase | At | Slice, position: int, prompt_length: int) -> bool:
+    if (position < prompt_length) != (selector.phase == "prompt"):
+        return False
+    _refuse_negative_generated(selector)
+    index = position if selector.phase == "prompt" else position - prompt_length
+    match selector:
+        case InPhase():
+            return True
+        case At():
+            return index == _from_end(selector.index, prompt_length)
+        case Slice(start=start, stop=stop):
+            after = start is None or index >= _from_end(start, prompt_length)
+            return after and (stop is None or index < _from_end(stop, prompt_length))
+
+
+def _from_end(bound: int, length: int) -> int:
+    return bound if bound >= 0 else bound + length
+
+
+def satisfiable(selector: Selector) -> bool:
+    """Say whether some token of some request satisfies `selector`."""
+    return witness(selector) is not None
+
+
+def overlap(a: Selector, b: Selector) -> bool:
+    """Say whether both can hold for one token of some request."""
+    return satisfiable(And(terms=(a, b)))
+
+
+def disjoint(a: Selector, b: Selector) -> bool:
+    """Say whether no token of any request satisfies both."""
+    return not overlap(a, b)
+
+
+def implies(a: Selector, b: Selector) -> bool:
+    """Say whether every token that satisfies `a` satisfies `b`."""
+    return not satisfiable(And(terms=(a, Not(term=b))))
+
+
+def equivalent(a: Selector, b: Selector) -> bool:
+    """Say whether `a` and `b` hold for the same tokens."""
+    return implies(a, b) and implies(b, a)
+
+
+def witness(selector: Selector) -> Witness | None:
+    """Return a token that satisfies `selector`, or None where there is none.
+
+    Looks at (constants on x + 1) x (constants on y + 1) x (kinds of ids + 1) tokens, whatever the
+    length of a range. A text in `token(…)` counts as an id of its own.
+    """
+    leaves = tuple(atoms(selector))
+    places, kinds = list(_places(leaves)), _kinds_of_ids(leaves)
+    for (x, y), token_id in islice(product(places, kinds), QUICK):
+        if holds(selector, x, x - y, token_id):
+            return Witness(x, x - y, token_id)
+    return None if len(places) * len(kinds) <= QUICK else _among(selector, leaves, places, kinds)
+
+
+def _among(
+    selector: Selector,
+    leaves: Iterable[Selector],
+    places: Sequence[tuple[int, int]],
+    kinds: Sequence[int | str],
+) -> Witness | None:
+    """Return the first token that satisfies `selector`, all places looked at together.
+
+    The truth of a part at every place is one integer, a bit a place.
+    """
+    cells = _Cells(places)
+    truth: dict[Selector, int | frozenset[int | str]] = {}
+    for leaf in dict.fromkeys(leaves):
+        if isinstance(leaf, Token):
+            truth[leaf] = frozenset(leaf.ids)
+        elif isinstance(leaf, InPhase | At | Slice):
+            truth[leaf] = cells.of(leaf)
+    every = (1 << len(places)) - 1
+    found = []
+    for k, token_id in enumerate(kinds):
+        if bits := _bits(selector, truth, every, token_id):
+            found.append(((bits & -bits).bit_length() - 1, k))
+    if not found:
+        return None
+    place, kind = min(found)
+    x, y = places[place]
+    return Witness(x, x - y, kinds[kind])
+
+
+class _Cells:
+    """The places of tokens; a set of them is an integer, a bit a place."""
+
+    def __init__(self, places: Sequence[tuple[int, int]]) -> None:
+        self._columns = tuple(zip(*reversed(places), strict=True))
+        self._known: dict[tuple[int, int], int] = {}
+
+    def beyond(self, axis: int, bound: int) -> int:
+        """Return the places whose x (axis 0) or y (axis 1) is `bound` or more."""
+        if (axis, bound) not in self._known:
+            signs = ["1" if one >= bound else "0" for one in self._columns[axis]]
+            self._known[axis, bound] = int("".join(signs), 2)
+        return self._known[axis, bound]
+
+    def of(self, leaf: InPhase | At | Slice) -> int:
+        """Return the places that a part selects."""
+        in_prompt, generated = leaf.phase == "prompt", self.beyond(1, 0)
+        found = ~generated & self.beyond(0, 0) if in_prompt else generated
+        if isinstance(leaf, InPhase):
+            return found
+        if isinstance(leaf, At):
+            axis = 0 if in_prompt and leaf.index >= 0 else 1
+            return found & self.beyond(axis, leaf.index) & ~self.beyond(axis, leaf.index + 1)
+        if leaf.start is not None:
+            found &= self.beyond(0 if in_prompt and leaf.start >= 0 else 1, leaf.start)
+        if leaf.stop is not None:
+            found &= ~self.beyond(0 if in_prompt and leaf.stop >= 0 else 1, leaf.stop)
+        return found
+
+
+def _bits(
+    selector: Selector,
+    truth: Mapping[Selector, int | frozenset[int | str]],
+    every: int,
+    token_id: int | str,
+) -> int:
+    """Return the places at which `selector` holds for an id."""
+    match selector:
+        case Everything():
+            return every
+        case Not():
+            return every & ~_bits(selector.term, truth, every, token_id)
+        case And():
+            terms = (_bits(term, truth, every, token_id) for term in selector.terms)
+            return reduce(and_, terms)
+        case Or():
+            terms = (_bits(term, truth, every, token_id) for term in selector.terms)
+            return reduce(or_, terms)
+    known = truth[selector]
+    return known if isinstance(known, int) else every if token_id in known else 0
+
+
+def atoms(selector: Selector) -> Iterator[Selector]:
+    """Yield the leaves of `selector`, left to right."""
+    match selector:
+        case Not():
+            yield from atoms(selector.term)
+        case And() | Or():
+            for term in selector.terms:
+                yield from atoms(term)
+        case _:
+            yield selector
+
+
+def _places(leaves: Iterable[Selector]) -> Iterator[tuple[int, int]]:
+    """Yield (x, y) of one token of each cell: the largest x and the smallest y in it.
+
+    A cell holds a token exactly if those two satisfy `x - y >= 1`.
+    """
+    on_x: set[int] = {0}
+    on_y: set[int] = {0}  # the end of the prompt is always a border
+    for leaf in leaves:
+        _refuse_negative_generated(leaf)
+        for bound in _borders(leaf):
+            from_start = isinstance(leaf, At | Slice) and leaf.phase == "prompt" and bound[1]
+            (on_x if from_start else on_y).add(bound[0])
+    beyond = max(max(on_x), max(on_y) + 1)
+    xs = sorted({border - 1 for border in on_x if border > 0} | {beyond})
+    ys = [min(on_y) - 1, *sorted(on_y)]
+    return ((x, y) for x, y in product(xs, ys) if x - y >= 1)
+
+
+def _borders(leaf: Selector) -> Iterator[tuple[int, bool]]:
+    """Yield each constant at which `leaf` may change, and whether it counts from the start."""
+    match leaf:
+        case At(index=index):
+            yield index, index >= 0
+            # The cell of the last prompt token ends where the next one begins.
+            yield index + 1, index >= 0
+        case Slice(start=start, stop=stop):
+            for bound in (start, stop):
+                if bound is not None:
+                    yield bound, bound >= 0
+
+
+def _kinds_of_ids(leaves: Iterable[Selector]) -> list[int | str]:
+    """Return one id of each kind that the `token(…)` leaves can tell apart, and a fresh one."""
+    sets = [frozenset(leaf.ids) for leaf in leaves if isinstance(leaf, Token)]
+    kinds: dict[tuple[bool, ...], int | str] = {}
+    known = {one for ids in sets for one in ids}
+    for one in sorted(known, key=str):
+        kinds.setdefault(tuple(one in ids for ids in sets), one)
+    fresh = max((one for one in known if isinstance(one, int)), default=-1) + 1
+    return [*kinds.values(), fresh]
+
+
+def _refuse_negative_generated(leaf: Selector) -> None:
+    if isinstance(leaf, At | Slice) and negative_generated(leaf):
+        raise IntervError(
+            "E210",
+            f"'{selector_text(leaf)}' counts from an end that is not known yet",
+            notes=("a request's generated tokens are indexed from 0; only 'prompt' has an end",),
+        )
+
+
+def negative_generated(leaf: Selector) -> bool:
+    """Say whether `leaf` indexes `generated` from its end, which no running request knows."""
+    match leaf:
+        case At(phase="generated", index=index):
+            return index < 0
+        case Slice(phase="generated", start=start, stop=stop):
+            return any(bound is not None and bound < 0 for bound in (start, stop))
+        case _:
+            return False
+
+
+def selector_text(selector: Selector) -> str:
+    """Print a selector as the language writes it; nested groups keep their parentheses."""
+    match selector:
+        case Everything():
+            return "all"
+        case InPhase() | At() | Slice():
+            return phase_text(selector)
+        case Token():
+            return f"token({', '.join(_id_text(one) for one in selector.ids)})"
+        case Not():
+            return f"not {_operand(selector.term, (And, Or))}"
+        case And():
+            return " and ".join(_operand(term, (And, Or)) for term in selector.terms)
+        case Or():
+            return " or ".join(_operand(term, (Or,)) for term in selector.terms)
+
+
+def phase_text(selector: InPhase | At | Slice) -> str:
+    """Print tokens of one phase as the language and Python both write them: `prompt[2:-1]`."""
+    if isinstance(selector, InPhase):
+        return selector.phase
+    bounds = (selector.index,) if isinstance(selector, At) else (selector.start, selector.stop)
+    return f"{selector.phase}[{':'.join('' if n is None else str(n) for n in bounds)}]"
+
+
+def _id_text(one: int | str) -> str:
+    return str(one) if isinstance(one, int) else json.dumps(one, ensure_ascii=False)
+
+
+def _operand(selector: Selector, grouped: tuple[type, ...]) -> str:
+    text = selector_text(selector)
+    return f"({text})" if isinstance(selector, grouped) else text

@@ -1,0 +1,1 @@
+"""Engines that are run for a command, in processes of their own."""

@@ -1,0 +1,1 @@
+"""Several bounds at once: what can hold, and the smallest change after which it does."""

@@ -1,0 +1,1 @@
+"""The intermediate graph: its ops, how it is run, checked and printed."""

@@ -1,0 +1,36 @@
+"""Edits that change nothing, whatever they meet: one of their factors is 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interv.passes.graph.ir import Node
+from interv.passes.graph.ops import (
+    ablate,
+    cap,
+    exchange,
+    linear,
+    low_rank,
+    replace,
+    steer,
+    steer_keeping_norm,
+)
+
+# Where the factor stands that an edit has no effect without, and what it is called.
+_FACTORS = {
+    steer: (2, "scale"),
+    steer_keeping_norm: (2, "scale"),
+    low_rank: (2, "scale"),
+    linear: (2, "scale"),
+    ablate: (2, "strength"),
+    exchange: (3, "strength"),
+    replace: (3, "strength"),
+    cap: (4, "strength"),
+}
+
+
+def no_effect(node: Node) -> str | None:
+    """Say which factor of an edit is 0, None for an edit that can change the stream."""
+    target: Any = node.target
+    place, name = _FACTORS.get(target, (0, ""))
+    return f"{name} 0" if name and node.args[place] == 0 else None

@@ -1,0 +1,69 @@
+"""Selectors over a flat batch of tokens: the tensor form of `interv.document.selectors.holds`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from interv.document.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """What a selector may ask of the `T` tokens of a batch; each `[T]` int64."""
+
+    position: Tensor  # absolute, from 0
+    prompt_length: Tensor  # of the original prompt of the token's request
+    token_id: Tensor
+
+
+def select(tokens: Tokens, selector: Selector) -> Tensor:
+    """Return which tokens a selector holds for, bool `[T]`."""
+    match selector:
+        case Everything():
+            return torch.ones_like(tokens.position, dtype=torch.bool)
+        case Token():
+            device = tokens.token_id.device
+            wanted = torch.tensor(list(selector.ids), dtype=torch.int64, device=device)
+            return torch.isin(tokens.token_id, wanted)
+        case Not():
+            return ~select(tokens, selector.term)
+        case And():
+            return reduce(torch.logical_and, [select(tokens, term) for term in selector.terms])
+        case Or():
+            return reduce(torch.logical_or, [select(tokens, term) for term in selector.terms])
+        case InPhase() | At() | Slice():
+            return _positions(tokens, selector)
+
+
+def _positions(tokens: Tokens, selector: InPhase | At | Slice) -> Tensor:
+    in_prompt = tokens.position < tokens.prompt_length
+    if selector.phase == "prompt":
+        return in_prompt & _within(tokens.position, tokens.prompt_length, selector)
+    return ~in_prompt & _within(tokens.position - tokens.prompt_length, None, selector)
+
+
+def _within(index: Tensor, length: Tensor | None, selector: InPhase | At | Slice) -> Tensor:
+    """Compare indices into a phase; `length` is None where the phase's end is not known yet."""
+    everywhere = torch.ones_like(index, dtype=torch.bool)
+    match selector:
+        case At():
+            return index == _bound(selector.index, length)
+        case Slice():
+            after = (
+                everywhere if selector.start is None else index >= _bound(selector.start, length)
+            )
+            before = everywhere if selector.stop is None else index < _bound(selector.stop, length)
+            return after & before
+        case _:
+            return everywhere
+
+
+def _bound(bound: int, length: Tensor | None) -> Tensor | int:
+    if bound >= 0:
+        return bound
+    assert length is not None, "generated[-i] is refused before this point"
+    return length + bound

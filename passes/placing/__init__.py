@@ -1,0 +1,1 @@
+"""What `place` decides, and what it costs."""

@@ -1,0 +1,1 @@
+"""The canonical update of one site, and the columns that it is made of."""

@@ -1,0 +1,1 @@
+"""Rows of the stream on their way from the worker to a sink."""

@@ -1,0 +1,1 @@
+"""Processes that take requests: the command line, admission, HTTP, metrics."""

@@ -1,0 +1,1 @@
+"""KV policies where requests are taken: what is asked, refused and told."""

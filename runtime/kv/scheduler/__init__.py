@@ -1,0 +1,1 @@
+"""KV policies in the engine core: chunks, blocks, what a request may hold."""

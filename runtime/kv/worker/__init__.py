@@ -1,0 +1,1 @@
+"""KV policies beside the model: attention, the cache, compaction."""
