@@ -1,7 +1,7 @@
-"""Open what a user names: a regular file, of a size that is looked at first.
+"""Open what a user names: a regular file, of a size that is looked at first; and replace it whole.
 
 A FIFO would wait for its writer, a device has no end, and either may hide behind a link. What is
-wrong is an OSError, like a file that is not there, so that every reader words it as its own.
+wrong is an OSError, like a file that is not there, so that every reader may word it as its own.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ import errno
 import mmap
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+
+from interv.errors import IntervError
 
 MIB = 1 << 20
 _KINDS = (
@@ -52,6 +56,38 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise _too_large(path, most_bytes)
     return data
+
+
+def read_text(path: Path, most_bytes: int) -> str:
+    """Return the UTF-8 text of such a file. Raises IntervError E110 and E200."""
+    try:
+        return read_regular(path, most_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        notes = (f"byte {error.start} is not part of a character",)
+        raise IntervError("E110", f"'{path}' is not UTF-8 text", notes=notes) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> IntervError:
+    """Return E200 for a file that cannot be read."""
+    reason = error.strerror or str(error)
+    reason = reason[:1].lower() + reason[1:]
+    return IntervError("E200", f"'{path}' cannot be read: {reason}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a file to write that takes the place of `path` whole, or not at all; raises E232."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise IntervError("E232", f"'{path}' cannot be written", notes=(reason,)) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def map_regular(path: Path, most_bytes: int | None = None) -> mmap.mmap | bytes:

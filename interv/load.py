@@ -14,7 +14,7 @@ from interv.document.document import Document
 from interv.document.spec import Spec
 from interv.document.validation import faults
 from interv.errors import IntervError, Source, Span, by_place, each, raise_all
-from interv.files import read_regular
+from interv.files import read_text
 
 SUFFIXES = (".interv", ".json", ".yaml", ".yml")
 LARGEST_BYTES = 4 * 1024 * 1024
@@ -29,7 +29,7 @@ def load_document(path: str | Path) -> Document:
     if path.suffix not in SUFFIXES:
         notes = (f"suffixes: {', '.join(SUFFIXES)}",)
         raise IntervError("E200", f"'{path}' is not a document by its suffix", notes=notes)
-    text = read_text(path)
+    text = read_text(path, LARGEST_BYTES)
     if path.suffix == ".interv":
         return load_text(text, str(path), path.parent)
     parse = parse_json if path.suffix == ".json" else parse_yaml
@@ -172,16 +172,3 @@ def _in_file(error: IntervError, name: str) -> IntervError:
     others = [note for note in error.notes if not note.startswith("in ")]
     place = f"in {name}: {places[0].removeprefix('in ')}" if places else f"in {name}"
     return IntervError(error.code, error.message, notes=(place, *others), helps=error.helps)
-
-
-def read_text(path: Path) -> str:
-    """Read a regular UTF-8 file of at most 4 MiB. Raises E110 and E200."""
-    try:
-        return read_regular(path, LARGEST_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        notes = (f"byte {error.start} is not part of a character",)
-        raise IntervError("E110", f"'{path}' is not UTF-8 text", notes=notes) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        reason = reason[:1].lower() + reason[1:]
-        raise IntervError("E200", f"'{path}' cannot be read: {reason}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from interv.captures.query import Captures
 from interv.errors import IntervError, suggest
+from interv.files import replacing
 
 WRITABLE = (".npz", ".safetensors")
 COLUMNS = ("position", "token_id", "layer", "sample", "after")
@@ -31,16 +31,8 @@ def export(captures: Captures, target: Path) -> None:
         notes = (f"written: {', '.join(WRITABLE)}",)
         raise IntervError("E221", message, notes=notes, helps=suggest(target.suffix, WRITABLE))
     write = _npz(captures) if target.suffix == ".npz" else _safetensors(captures)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-        os.replace(part, target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise IntervError("E232", f"'{target}' cannot be written", notes=(reason,)) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(target) as part, part.open("wb") as file:
+        write(file)
 
 
 def _safetensors(captures: Captures) -> Callable[[IO[bytes]], object]:

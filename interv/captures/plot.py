@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 from interv.captures.bars import shown
 from interv.captures.projection import Projection
 from interv.errors import IntervError
+from interv.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,18 +44,10 @@ def save_plot(projection: Projection, target: Path) -> None:
     axes = figure.subplots(rows, 1, sharey=True, squeeze=False)
     for i, one in enumerate(axes[:, 0]):
         _row(one, projection, slice(i * TOKENS_A_ROW, min(count, (i + 1) * TOKENS_A_ROW)))
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with warnings.catch_warnings():
-            # The font lacks the signs of some languages, and draws a box for them.
-            warnings.filterwarnings("ignore", message="Glyph")
-            figure.savefig(part, dpi=110, format="png")
-        os.replace(part, target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise IntervError("E232", f"'{target}' cannot be written", notes=(reason,)) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(target) as part, warnings.catch_warnings():
+        # The font lacks the signs of some languages, and draws a box for them.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(part, dpi=110, format="png")
 
 
 def _row(axes: Axes, projection: Projection, tokens: slice) -> None:

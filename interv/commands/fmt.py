@@ -54,14 +54,15 @@ def fmt(
 def _format(name: str, *, write: bool, diff: bool) -> bool:
     """Format one file; say whether that changes it."""
     from interv.dsl.formatter import format_text
-    from interv.load import read_text
+    from interv.files import read_text
+    from interv.load import LARGEST_BYTES
 
     if name == STDIN:
         before = sys.stdin.read()
     elif Path(name).suffix != ".interv":
         raise IntervError("E200", f"'{name}' is not a text document", notes=("suffixes: .interv",))
     else:
-        before = read_text(Path(name))
+        before = read_text(Path(name), LARGEST_BYTES)
     after = format_text(before, "<stdin>" if name == STDIN else name)
     if diff:
         lines = difflib.unified_diff(

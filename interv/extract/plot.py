@@ -8,6 +8,7 @@ from typing import Any
 
 from interv.errors import IntervError
 from interv.extract.extraction import Extraction
+from interv.files import replacing
 
 POSITIVE, NEGATIVE, PLAIN = "#c2410c", "#1d4ed8", "#475569"
 _INCHES = (10.0, 3.6)
@@ -47,11 +48,8 @@ def save_plot(path: Path, extraction: Extraction, name: str, site: str) -> None:
     drawn = io.BytesIO()
     # Without the date, so that the same numbers give the same bytes.
     figure.savefig(drawn, format="png", metadata={"Software": None})
-    try:
-        path.write_bytes(drawn.getvalue())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise IntervError("E232", f"'{path}' cannot be written", notes=(reason,)) from error
+    with replacing(path) as part:
+        part.write_bytes(drawn.getvalue())
 
 
 def _draw_layers(axes: Any, extraction: Extraction, site: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interv.errors import IntervError, Source, Span, raise_all, suggest
-from interv.files import check_regular, read_regular
+from interv.files import check_regular, read_text, unreadable
 
 # Directions as JSON numbers take up to 25 bytes each: this holds 80 layers of 8192 thrice.
 LARGEST_BYTES = 64 * 1024 * 1024
@@ -30,16 +30,7 @@ def read_json(path: Path) -> object:
     Raises E200 where it cannot be read, E110 for what is not JSON: NaN, infinity and a field that
     is given twice included.
     """
-    try:
-        text = read_regular(path, LARGEST_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        notes = (f"byte {error.start} is not part of a character",)
-        raise IntervError("E110", f"'{path}' is not UTF-8 text", notes=notes) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        reason = reason[:1].lower() + reason[1:]
-        raise IntervError("E200", f"'{path}' cannot be read: {reason}") from error
-    return _parse(text, path)
+    return _parse(read_text(path, LARGEST_BYTES), path)
 
 
 def check_size(path: Path) -> None:
@@ -47,9 +38,7 @@ def check_size(path: Path) -> None:
     try:
         check_regular(path, LARGEST_BYTES)
     except OSError as error:
-        reason = error.strerror or str(error)
-        reason = reason[:1].lower() + reason[1:]
-        raise IntervError("E200", f"'{path}' cannot be read: {reason}") from error
+        raise unreadable(path, error) from error
 
 
 def _parse(text: str, path: Path) -> object:

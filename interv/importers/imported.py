@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from interv.document.spec import Spec
 from interv.dsl.formatter import format_text
 from interv.dsl.printer import print_spec
 from interv.errors import IntervError
+from interv.files import replacing
 from interv.importers.draft import Draft, Options, Tensors
 from interv.importers.families import check_family
 from interv.importers.fields import shown
@@ -98,15 +98,12 @@ def write_import(imported: Imported, *, force: bool = False) -> None:
     for path in paths:
         if path.exists() and not force:
             raise IntervError("E231", f"'{path}' exists already", helps=("--force replaces it",))
-    try:
-        for path, tensors in imported.files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, _packed(tensors))
-        _replace(imported.target, imported.text.encode())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        path = Path(error.filename or imported.target)
-        raise IntervError("E232", f"'{path}' cannot be written", notes=(reason,)) from error
+    for path, tensors in imported.files.items():
+        with replacing(path) as part:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(_packed(tensors))
+    with replacing(imported.target) as part:
+        part.write_bytes(imported.text.encode())
 
 
 def _packed(tensors: Tensors) -> bytes:
@@ -114,12 +111,3 @@ def _packed(tensors: Tensors) -> bytes:
     from safetensors.numpy import save
 
     return save({name: np.ascontiguousarray(values) for name, values in tensors.items()})
-
-
-def _replace(path: Path, contents: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(contents)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.errors import IntervError, suggest
+from interv.files import replacing
 from interv.vectors import gguf_file, pt_file, safetensors_file
 from interv.vectors.directions import Directions, Vector
 
@@ -45,20 +45,13 @@ def save_vectors(
         facts = vectors.facts if facts is None else facts
     if path.suffix == ".gguf":
         _check_gguf(path, bank, single)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         if path.suffix == ".gguf":
             gguf_file.write(part, bank, hint, facts or {})
         elif path.suffix == ".pt":
             pt_file.write(part, bank if single is None else single, hint)
         else:
             safetensors_file.write(part, _named(bank, single), hint, facts or {})
-        os.replace(part, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise IntervError("E232", f"'{path}' cannot be written", notes=(reason,)) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _named(
