@@ -185,7 +185,7 @@ def test_what_cannot_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert message(empty, tmp_path) == (
         "error[E504]: the documents have no program, so there is nothing to measure"
     )
-    monkeypatch.setattr("interv.runtime.compat._DISTRIBUTIONS", ())
+    monkeypatch.setattr("interv.runtime.compat.version._DISTRIBUTIONS", ())
     assert message(found, tmp_path).splitlines()[0] == "error[E500]: vLLM is not installed"
 
 
