@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KEY = "interv"
 DEFAULT_SLOTS = 256
 # Raised where the same structure gives another graph, so that saved ones are not met again.
-GRAPHS = 2
+GRAPHS = 3
 _OPTIONS = ("files", "slots", "inline", "absorb_norm", "counters")
 
 
