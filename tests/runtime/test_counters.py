@@ -22,13 +22,13 @@ from interv.runtime.counters import (
     HELD,
     USED,
     Counters,
-    DeviceCounts,
     counters_of,
     report,
 )
 from interv.runtime.frontend import metrics
 from interv.runtime.frontend.metrics import Collector, add_to_joint, expose
 from interv.runtime.seats import SEATS
+from interv.runtime.worker.device_counts import DeviceCounts
 from interv.sinks.owner import sweep
 from tests.runtime.small import SITES, bundle
 
