@@ -220,7 +220,9 @@ def test_a_thousand_later_answers_are_the_same(flavour: str, dtype: str, tmp_pat
         joy, *_ = asked(rig)
         for _ in range(-(-1000 // len(rig.clean))):
             (lost,) = rig.engine.answers([rig.failing(joy)])
-            assert lost.failed == rig.why(f"'{joy}'")
+            # Inductor keeps the stream in float32 between blocks, where this one is finite.
+            finite = (flavour, dtype) == ("inductor", "float16")
+            assert lost.failed == (None if finite else rig.why(f"'{joy}'"))
             assert rig.answers() == rig.clean
 
 
