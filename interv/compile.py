@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from interv.across import (
     compressed_programs,
@@ -157,21 +157,31 @@ def _resolve(
         yield resolved
 
 
+def _loaded(
+    kind: Literal["vectors", "adapters"],
+    load: Callable[..., Any],
+    documents: Sequence[Document],
+    errors: list[IntervError],
+) -> Iterator[tuple[Document, int, str, Any]]:
+    """Yield what each declaration of a kind names, with its document, place and name."""
+    for document in documents:
+        for index, decl in enumerate(getattr(document.spec, kind)):
+            try:
+                found = load(decl, document.root, document.span(kind, index, "path"))
+            except IntervError as error:
+                errors.append(error)
+            else:
+                yield document, index, decl.name, found
+
+
 def _load_vectors(documents: Sequence[Document], errors: list[IntervError]) -> Iterable[UsedVector]:
     from interv.passes.graph.directions import Vector
     from interv.vectors import load_vector
 
-    for document in documents:
-        users = _users(document)
-        for index, decl in enumerate(document.spec.vectors):
-            span = document.span("vectors", index, "path")
-            try:
-                directions = load_vector(decl, document.root, span)
-            except IntervError as error:
-                errors.append(error)
-                continue
-            programs = tuple(users.get(decl.name, ()))
-            yield UsedVector(Vector(decl.name, directions), document, index, programs)
+    users = {id(one): _users(one) for one in documents}
+    for document, index, name, found in _loaded("vectors", load_vector, documents, errors):
+        programs = tuple(users[id(document)].get(name, ()))
+        yield UsedVector(Vector(name, found), document, index, programs)
 
 
 def _users(document: Document) -> dict[str, dict[str, None]]:
@@ -190,15 +200,8 @@ def _load_adapters(
     from interv.passes.graph.directions import Adapter
     from interv.vectors.adapters import load_adapter
 
-    for document in documents:
-        for index, decl in enumerate(document.spec.adapters):
-            span = document.span("adapters", index, "path")
-            try:
-                loaded = load_adapter(decl, document.root, span)
-            except IntervError as error:
-                errors.append(error)
-                continue
-            yield UsedAdapter(Adapter(decl.name, loaded), document, index)
+    for document, index, name, found in _loaded("adapters", load_adapter, documents, errors):
+        yield UsedAdapter(Adapter(name, found), document, index)
 
 
 def _compile_programs(

@@ -17,11 +17,7 @@ from interv.passes.graph.context import Context
 from interv.passes.graph.directions import Constant, Row, Vector, unit_vector
 from interv.passes.graph.ir import Graph, Node, call, copied, is_op, ops_of, origins, tidy
 from interv.passes.graph.no_effect import no_effect
-from interv.passes.graph.ops import (
-    constant,
-    direction,
-    unit,
-)
+from interv.passes.graph.ops import constant, direction, unit
 
 
 def fold_constants(graph: Graph, ctx: Context) -> Graph:

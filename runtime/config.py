@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interv.errors import IntervError
-from interv.runtime.seats import SEATS
 
 if TYPE_CHECKING:
     from interv.codegen.bundle import Bundle
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 # The key of `additional_config` under which files and options travel until they are compiled.
 KEY = "interv"
 DEFAULT_SLOTS = 256
+SEATS = 64  # places where one request's own rows are counted, where no more run at once
 # Raised where the same structure gives another graph, so that saved ones are not met again.
 GRAPHS = 3
 _OPTIONS = ("files", "slots", "inline", "absorb_norm", "counters")

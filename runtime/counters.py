@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from interv.codegen.bundle import Bundle
-from interv.runtime.seats import SEATS
+from interv.runtime.config import SEATS
 
 # Counts that are no rows: slots in use, and requests that wait for one.
 USED, HELD = 0, 1

@@ -28,14 +28,7 @@ def _frontend() -> Iterator[Seam]:
 
     A server's own routes and beam search follow once their modules are there: `command_line.py`.
     """
-    from interv.runtime.frontend import (
-        command_line,
-        failed,
-        held_outputs,
-        metrics,
-        requests,
-        stopping,
-    )
+    from interv.runtime.frontend import command_line, held_outputs, metrics, requests, stopping
 
     arguments = compat.engine_args_class()
     yield arguments, "add_cli_args", command_line.add_cli_args, staticmethod
@@ -45,7 +38,7 @@ def _frontend() -> Iterator[Seam]:
     processor, state = compat.output_processor_classes()
     yield processor, "add_request", held_outputs.add_request
     yield processor, "process_outputs", held_outputs.process_outputs
-    yield processor, "process_outputs", failed.process_outputs
+    yield processor, "process_outputs", held_outputs.tell_failures
     yield state, "make_request_output", held_outputs.make_request_output
     yield compat.joint_collector_class(), "__init__", metrics.add_to_joint
     processes = compat.engine_processes_class()

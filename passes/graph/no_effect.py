@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from interv.passes.graph import ops
 from interv.passes.graph.ir import Node
-from interv.passes.graph.ops import (
-    ablate,
-    cap,
-    exchange,
-    linear,
-    low_rank,
-    replace,
-    steer,
-    steer_keeping_norm,
-)
 
 # Where the factor stands that an edit has no effect without, and what it is called.
 _FACTORS = {
-    steer: (2, "scale"),
-    steer_keeping_norm: (2, "scale"),
-    low_rank: (2, "scale"),
-    linear: (2, "scale"),
-    ablate: (2, "strength"),
-    exchange: (3, "strength"),
-    replace: (3, "strength"),
-    cap: (4, "strength"),
+    ops.steer: (2, "scale"),
+    ops.steer_keeping_norm: (2, "scale"),
+    ops.low_rank: (2, "scale"),
+    ops.linear: (2, "scale"),
+    ops.ablate: (2, "strength"),
+    ops.exchange: (3, "strength"),
+    ops.replace: (3, "strength"),
+    ops.cap: (4, "strength"),
 }
 
 

@@ -28,6 +28,7 @@ from interv.runtime.compat.classes import (
     worker_wrapper_class as worker_wrapper_class,
 )
 from interv.runtime.compat.configuration import (
+    VllmConfig as VllmConfig,
     compile_trace as compile_trace,
     dtype as dtype,
     encoder as encoder,
@@ -48,7 +49,6 @@ from interv.runtime.compat.requests import (
     has_finished as has_finished,
     is_stop as is_stop,
 )
-from interv.runtime.compat.types import Runner as Runner, VllmConfig as VllmConfig, Worker as Worker
 from interv.runtime.compat.version import (
     NEWEST as NEWEST,
     OLDEST as OLDEST,
@@ -56,6 +56,8 @@ from interv.runtime.compat.version import (
     vllm_version as vllm_version,
 )
 from interv.runtime.compat.worker import (
+    Runner as Runner,
+    Worker as Worker,
     adapter_wrappers as adapter_wrappers,
     attention_layers as attention_layers,
     attention_name as attention_name,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from interv.model import DEPTH_FIELDS, WIDTH_FIELDS
 from interv.passes.captured.norm_rounding import Rounding
-from interv.runtime.compat.types import VllmConfig
+
+VllmConfig: TypeAlias = Any  # vLLM may not be installed
 
 
 def encoder(config: VllmConfig) -> Callable[[str], Sequence[int]] | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from interv.runtime.compat.types import Runner, VllmConfig
+from interv.runtime.compat.configuration import VllmConfig
 
 if TYPE_CHECKING:
     from interv.passes.captured.dataflow import Keeps
+
+Runner: TypeAlias = Any
+Worker: TypeAlias = Any
 
 
 def pipeline_stage() -> int:

@@ -8,13 +8,7 @@ from typing import Any
 from interv.errors import IntervError
 from interv.load import load_documents
 from interv.runtime import compat
-from interv.runtime.config import (
-    DEFAULT_SLOTS,
-    KEY,
-    InterventionConfig,
-    counters_path,
-    options_of,
-)
+from interv.runtime.config import DEFAULT_SLOTS, KEY, InterventionConfig, counters_path, options_of
 from interv.runtime.frontend import stopping
 from interv.runtime.frontend.beam_search import beam_search
 from interv.runtime.frontend.metrics import expose

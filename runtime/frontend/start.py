@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from interv.errors import IntervError, raise_all
 from interv.runtime import compat
-from interv.runtime.config import DEFAULT_SLOTS, InterventionConfig, counters_path
+from interv.runtime.config import DEFAULT_SLOTS, SEATS, InterventionConfig, counters_path
 from interv.runtime.kv.frontend.refuse import refuse_config
-from interv.runtime.seats import seats_for
 
 if TYPE_CHECKING:
     from interv.codegen.bundle import Bundle
     from interv.compile import Compilation
     from interv.document.document import Document
     from interv.passes.graph.directions import Vector
+
+MOST_SEAT_BYTES = 64 << 20  # what the counts of more requests than SEATS may take
 
 
 def compile_for(
@@ -61,6 +62,12 @@ def arm(config: compat.VllmConfig, compiled: Compilation, options: Mapping[str, 
     config.additional_config = carried
     if bundle.spliced and not compat.is_compiled(config):
         compat.trace_without_compiling(config)
+
+
+def seats_for(bundle: Bundle, requests: int) -> int:
+    """Return R: a seat for each of the `requests` that may run at once, within MOST_SEAT_BYTES."""
+    each = 8 * max(1, len(bundle.sites) * len(bundle.counted))
+    return max(SEATS, min(requests, MOST_SEAT_BYTES // each))
 
 
 def _bound(config: compat.VllmConfig, bundle: Bundle) -> None:

@@ -18,13 +18,7 @@ import torch
 from interv.codegen.bundle import Bundle
 from interv.codegen.kernels.linear import LinearMaps, linear_maps
 from interv.codegen.kernels.norm import Norm
-from interv.codegen.kernels.registry import (
-    FORMS,
-    SiteUpdate,
-    SiteUpdateNorm,
-    norm_form,
-    runnable,
-)
+from interv.codegen.kernels.registry import FORMS, SiteUpdate, SiteUpdateNorm, norm_form, runnable
 from interv.codegen.slot import signed
 from interv.codegen.tables import StepTensors, site_tensors, slot_tables
 from interv.document.sites import SITES, Site

@@ -17,7 +17,7 @@ import torch
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 from interv.codegen.bundle import Bundle
-from interv.runtime.config import InterventionConfig, counters_path
+from interv.runtime.config import SEATS, InterventionConfig, counters_path
 from interv.runtime.counters import (
     HELD,
     USED,
@@ -27,7 +27,6 @@ from interv.runtime.counters import (
 )
 from interv.runtime.frontend import metrics
 from interv.runtime.frontend.metrics import Collector, add_to_joint, expose
-from interv.runtime.seats import SEATS
 from interv.runtime.worker.device_counts import DeviceCounts
 from interv.sinks.owner import sweep
 from tests.runtime.small import SITES, bundle

@@ -7,9 +7,10 @@ from dataclasses import replace
 from vllm import SamplingParams
 
 from interv.runtime.choice import RESOLVED
+from interv.runtime.config import SEATS
 from interv.runtime.counters import HELD, Counters
+from interv.runtime.frontend.start import MOST_SEAT_BYTES, seats_for
 from interv.runtime.scheduler.waiting import Gate
-from interv.runtime.seats import MOST_SEAT_BYTES, SEATS, seats_for
 from tests.runtime.test_waiting import (
     NAMED,
     Request,

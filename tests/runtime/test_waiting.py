@@ -17,10 +17,9 @@ from interv.codegen.bundle import Column
 from interv.document.spec import Everything, Selector, Token
 from interv.request.inline import Inline, spare_bits
 from interv.runtime.choice import RESOLVED, Choice, choice_in
-from interv.runtime.config import InterventionConfig
+from interv.runtime.config import SEATS, InterventionConfig
 from interv.runtime.counters import HELD, Counters
 from interv.runtime.scheduler.waiting import Gate, free_request, handle_waiting
-from interv.runtime.seats import SEATS
 from interv.runtime.worker.engine import Engine
 from tests.runtime.small import bundle, step
 
