@@ -18,11 +18,11 @@ from interv.request.inline import compile_inline, inline_text, is_inline
 from interv.runtime import compat
 from interv.runtime.captures.labels import labelled
 from interv.runtime.choice import ASKED, REPORT, TAG, Choice
-from interv.runtime.composer import Composer
 from interv.runtime.config import InterventionConfig
 from interv.runtime.frontend.inseparable import inseparable, unmappable
 from interv.runtime.frontend.overflow import Bounds
 from interv.runtime.kv.asked import asked_kv
+from interv.runtime.slot_contents import Composer
 
 # How many resolved expressions and inline programs are remembered; a program may take 300 kB.
 _EXPRESSIONS, _PROGRAMS = 4096, 128

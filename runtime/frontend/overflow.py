@@ -19,7 +19,7 @@ from interv.errors import IntervError
 from interv.passes.graph.column import Kind
 from interv.runtime import compat
 from interv.runtime.choice import Choice
-from interv.runtime.composer import Composer
+from interv.runtime.slot_contents import Composer
 
 
 class Bounds:

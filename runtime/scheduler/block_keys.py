@@ -24,9 +24,9 @@ from interv.passes.graph.column import Kind
 from interv.passes.graph.selector_masks import Tokens, select
 from interv.passes.placing.plan import GATES
 from interv.runtime.choice import Choice, choice_of
-from interv.runtime.composer import Composer
 from interv.runtime.config import InterventionConfig
 from interv.runtime.scheduler.cached_prefix import note_first
+from interv.runtime.slot_contents import Composer
 
 # What the key is called among the extra keys of a block.
 TAG = "interv"

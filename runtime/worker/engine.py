@@ -28,8 +28,8 @@ from interv.passes.captured.find_sites import FoundSites
 from interv.passes.graph.selector_masks import Tokens, select
 from interv.runtime.captures.staging import Captures
 from interv.runtime.choice import Choice
-from interv.runtime.composer import Composer
 from interv.runtime.counters import USED, Counters
+from interv.runtime.slot_contents import Composer
 from interv.runtime.worker.device_counts import DeviceCounts
 from interv.runtime.worker.selector_bits import Bits
 from interv.runtime.worker.slots import Slots
