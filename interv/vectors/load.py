@@ -197,7 +197,7 @@ def _check(found: dict[int, Vector] | Vector, shown: str) -> None:
     rough = [layer for layer, vector in bank.items() if not np.isfinite(vector).all()]
     if rough:
         errors.append(IntervError("E225", f"'{shown}' holds NaN or infinity{at_text(rough)}"))
-    zero = [layer for layer, vector in bank.items() if vector.size and not vector.any()]
+    zero = [n for n, row in bank.items() if n not in rough and row.size and not row.any()]
     if zero:
         errors.append(IntervError("E226", f"'{shown}' holds a zero direction{at_text(zero)}"))
     raise_all(errors)

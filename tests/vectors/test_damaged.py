@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from interv.document.spec import VectorDecl
-from interv.errors import IntervError
+from interv.errors import IntervError, each
 from interv.vectors import load_vector, save_vectors
 
 
@@ -77,6 +77,14 @@ def test_the_whole_files_are_read(name: str, tmp_path: Path) -> None:
     assert load_vector(VectorDecl(name="v", path=name), tmp_path).layers == (1, 2)
 
 
+def test_a_signalling_nan_is_no_zero_direction(tmp_path: Path) -> None:
+    rows = np.array([[0x7F800001, 0], [0, 0]], dtype="<u4").view("<f4")
+    save_vectors(tmp_path / "a.pt", {1: rows[0], 2: rows[1]}, "tiny")
+    with pytest.raises(IntervError) as caught:
+        load_vector(VectorDecl(name="v", path="a.pt"), tmp_path)
+    assert [one.code for one in each(caught.value)] == ["E225", "E226"]
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @settings(deadline=None, max_examples=250)
 @given(data=st.data())
@@ -87,6 +95,7 @@ def test_changed_bytes_end_in_directions_or_an_error(name: str, data: st.DataObj
         broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / name).write_bytes(broken)
+        _outcome(Path(place), name)  # what is imported on the way is not the file's doing
         tracemalloc.start()
         outcome = _outcome(Path(place), name)
         _, peak = tracemalloc.get_traced_memory()
