@@ -214,7 +214,7 @@ def test_compressed_requests_answer_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("flavour", "dtype"), WIDE, ids="-".join)
+@pytest.mark.parametrize(("flavour", "dtype"), WIDE, ids=["-".join(one) for one in WIDE])
 def test_a_thousand_later_answers_are_the_same(flavour: str, dtype: str, tmp_path: Path) -> None:
     for rig in rigged(flavour, dtype, tmp_path):
         joy, *_ = asked(rig)

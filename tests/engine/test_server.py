@@ -76,20 +76,20 @@ def serving(
     with log, subprocess.Popen(command, stdout=log, stderr=log, env=env) as server:
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait(server, url, Path(log.name))
+            wait_until_up(server, url, Path(log.name))
             yield url
         finally:
             server.terminate()
             server.wait(60)
 
 
-def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def wait_until_up(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and server.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/health"):
                 return
-        except urllib.error.URLError:
+        except (urllib.error.URLError, ConnectionError):
             time.sleep(0.5)
     pytest.fail(f"the server did not come up:\n{log.read_text()[-4000:]}")
 

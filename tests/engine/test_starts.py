@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,14 +20,11 @@ from tests.engine.answer import Answer
 from tests.engine.models import HIDDEN_SIZE, tiny_model
 from tests.engine.oracle import Oracle
 from tests.engine.programs import Directions
+from tests.engine.test_server import QUIET, START_SECONDS, VLLM, wait_until_up
 from tests.tolerances import ENGINE_LOGPROB
 
 pytestmark = pytest.mark.engine
 
-VLLM = Path(sys.executable).with_name("vllm")
-QUIET = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_CI_ENV": "1", "VLLM_NO_USAGE_STATS": "1"}
-# A server that is not up by then never will be.
-START_SECONDS = 400
 PROMPT, TOKENS = [5, 9, 40, 7, 11], 4
 DOCUMENT = """interv 1
 vector v = "v.safetensors"
@@ -112,22 +108,11 @@ def serving(document: Path, *options: str) -> Iterator[str]:
     ):
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait(server, url, log)
+            wait_until_up(server, url, log)
             yield url
         finally:
             server.terminate()
             server.wait(60)
-
-
-def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/health"):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.5)
-    pytest.fail(f"the server did not come up:\n{log.read_text()[-6000:]}")
 
 
 @pytest.mark.slow
