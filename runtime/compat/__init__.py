@@ -29,6 +29,7 @@ from interv.runtime.compat.classes import (
 )
 from interv.runtime.compat.configuration import (
     VllmConfig as VllmConfig,
+    adapts_drafts as adapts_drafts,
     compile_trace as compile_trace,
     dtype as dtype,
     encoder as encoder,
@@ -64,12 +65,15 @@ from interv.runtime.compat.worker import (
     blanks_all as blanks_all,
     captures_attention as captures_attention,
     full_attention_kinds as full_attention_kinds,
+    graph_passes_class as graph_passes_class,
     is_backbone as is_backbone,
     is_first_of_tensor_parallel as is_first_of_tensor_parallel,
     is_first_worker as is_first_worker,
     is_rocm as is_rocm,
     is_v2 as is_v2,
     keepers as keepers,
+    layer_name as layer_name,
+    layer_name_type as layer_name_type,
     most_captured as most_captured,
     owned_layers as owned_layers,
     pipeline_stage as pipeline_stage,

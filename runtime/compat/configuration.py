@@ -77,6 +77,11 @@ def has_stock_compiler(config: VllmConfig) -> bool:
     return bool(config.compilation_config.mode == CompilationMode.STOCK_TORCH_COMPILE)
 
 
+def adapts_drafts(config: VllmConfig) -> bool:
+    """Say whether how many drafts a request gets is decided while the model runs."""
+    return bool(getattr(config.speculative_config, "enable_adaptive_verification", False))
+
+
 def norm_rounding(config: VllmConfig) -> Rounding:
     """Return where the engine's fused add-RMSNorm rounds, as vLLM would run it here."""
     priority = config.kernel_config.ir_op_priority.fused_add_rms_norm
