@@ -102,7 +102,7 @@ class RequestTaken:
         groups = sorted({group for rows in times for group in rows})
         return {group: _joined([one[group] for one in times if group in one]) for group in groups}
 
-    def joined(self, steps: _Steps) -> dict[int, Rows]:
+    def joined(self, steps: _Steps) -> Mapping[int, Rows]:
         """Return the rows of some steps by group, copied, once they are on the host."""
         for step in {id(one[0]): one[0] for one in steps}.values():
             if step.ready is not None:

@@ -33,6 +33,7 @@ from interv.runtime.compat.configuration import (
     compile_trace as compile_trace,
     dtype as dtype,
     encoder as encoder,
+    fuses_all_reduce as fuses_all_reduce,
     has_stock_compiler as has_stock_compiler,
     is_compiled as is_compiled,
     largest as largest,
