@@ -18,7 +18,9 @@ WORKER: tuple[Seam, ...] = (
             "CompilationConfig.static_forward_context=",
         )
         + names("model_executor.layers.attention_layer_base", "AttentionLayerBase")
-        + names("compilation.backends", "model_tag"),
+        + names("compilation.backends", "model_tag")
+        + names("compilation.passes.pass_manager", "PostGradPassManager.__call__")
+        + names("utils.torch_utils", "LayerName", "_USE_LAYERNAME"),
     ),
     seam(
         "workers",

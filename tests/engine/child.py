@@ -2,7 +2,7 @@
 
 Engine A: vLLM's first runner, Inductor's C++ (or the traced graph as it is, for quick starts).
 Engine B: the second runner and the piecewise backend, with every Triton kernel under the
-interpreter: the path that CUDA users get, without the GPU.
+interpreter: the path that CUDA users get, without the GPU. "cuda" is that path with one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ FLAVOURS = {
     "traced": {"VLLM_CPU_CI_ENV": "1"},
     "B": _SECOND,
     "triton": _SECOND,
+    "cuda": {},
 }
 
 
