@@ -50,6 +50,7 @@ CHOICES: Mapping[str, tuple[str, str, str]] = {
     # field: what it is, how the list of alternatives is called, the code
     "name": ("a site", "sites here", "E201"),
     "conflict": ("a conflict policy", "policies", "E211"),
+    "rows": ("a numbering", "numberings", "E211"),
     "keep": ("a way to keep rows", "ways", "E211"),
     "phase": ("a phase", "phases", "E211"),
     "op": ("a statement", "statements", "E211"),
@@ -61,6 +62,7 @@ RANGES = {
     "sample": "above 0, up to 1",
     "rank": "1 and more",
     "ids": "0 and more",
+    "row": "0 and more",
 }
 
 

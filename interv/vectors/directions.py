@@ -40,6 +40,9 @@ class Directions:
     source: str = ""  # the tool that wrote the file, where it shows
     rounded: bool = False  # the file holds digits that float32 does not
     facts: Mapping[str, str] = field(default_factory=dict)  # how it was made, as the file says
+    reading: tuple[str, ...] = ()  # what was taken for what, where names and shapes leave it open
+    numbering: str = ""  # what file or document say the layers were numbered by
+    measured: str = ""  # the site that the names in the file say
 
     @property
     def layers(self) -> tuple[int, ...] | None:
@@ -76,6 +79,9 @@ def make_directions(
     source: str = "",
     rounded: bool = False,
     facts: Mapping[str, str] | None = None,
+    reading: tuple[str, ...] = (),
+    numbering: str = "",
+    measured: str = "",
 ) -> Directions:
     """Freeze checked directions: normalise where asked, sort by layer, take the digest."""
     if isinstance(found, np.ndarray):
@@ -100,6 +106,9 @@ def make_directions(
         source=source,
         rounded=rounded,
         facts=FrozenMap(facts or {}),
+        reading=reading,
+        numbering=numbering,
+        measured=measured,
     )
 
 
