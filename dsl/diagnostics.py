@@ -8,6 +8,7 @@ from functools import cache
 from lark import Token
 
 from interv.dsl.clauses import CLAUSES, DECLARATIONS, STATEMENTS, VECTOR_OPTIONS
+from interv.dsl.foreign import foreign_site
 from interv.dsl.mistakes import EXPRESSION, MISTAKES
 from interv.dsl.parser import Failure, run
 from interv.dsl.syntax import (
@@ -61,6 +62,8 @@ def explain(failure: Failure) -> IntervError:
     found = failure.found
     if "INTERV" in failure.expected:
         return _no_header(failure)
+    if (error := foreign_site(failure)) is not None:
+        return error
     if found is None:
         return _unexpected_end(failure)
     if found.type == "UNTERMINATED":

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from interv.document import spec as specs
 from interv.document.document import SpecPath
+from interv.document.foreign_sites import advice
 from interv.document.sites import SITES
 from interv.errors import IntervError, Label, Span, raise_all, suggest
 
@@ -181,7 +182,8 @@ def _choice(field: str, value: str, ctx: Mapping[str, Any]) -> Words:
     known = SITES if field == "name" else tuple(listed.replace(" or ", ", ").split(", "))
     known = tuple(one.strip("'") for one in known)
     notes = (f"{plural}: {', '.join(known)}",)
-    return code, f"'{value}' is not {noun}", f"not {noun}", notes, suggest(value, known)
+    helps = (advice(value) if field == "name" else ()) or suggest(value, known)
+    return code, f"'{value}' is not {noun}", f"not {noun}", notes, helps
 
 
 def _fields(owner: object, path: SpecPath) -> tuple[str, ...]:
