@@ -170,6 +170,8 @@ def _facts(vectors: Directions) -> list[tuple[str, str]]:
         facts.insert(2, ("model", vectors.hint))
     if vectors.source:
         facts.insert(2, ("source", vectors.source))
+    if vectors.origin:
+        facts.insert(2, ("likely", f"{vectors.origin.tool}: {vectors.origin.why}"))
     facts += [("made", f"{name}: {text}") for name, text in _made(vectors.facts)]
     if vectors.rounded:
         facts.append(("note", "values are rounded to float32"))

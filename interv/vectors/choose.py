@@ -217,6 +217,8 @@ class _Choice:
         heads = {name.partition(".")[0] for name in names}
         inner = sorted(head for head in heads if _is_bank(head, names))
         helps = [f'choose one: key "{inner[0] if len(inner) > 1 else names[0]}"']
+        if "W_dec" in names:
+            helps = ['choose a feature of a sparse autoencoder: key "W_dec" row 17']
         if not self.contents.own_layers:
             helps.append(f"a bank has all of them named by layers, as in: {KNOWN}")
         raise IntervError(

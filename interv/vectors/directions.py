@@ -14,6 +14,7 @@ import numpy.typing as npt
 from interv.document.wording import layer_text
 from interv.errors import IntervError
 from interv.frozen import FrozenMap
+from interv.vectors.origins import Origin
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 
@@ -43,6 +44,7 @@ class Directions:
     reading: tuple[str, ...] = ()  # what was taken for what, where names and shapes leave it open
     numbering: str = ""  # what file or document say the layers were numbered by
     measured: str = ""  # the site that the names in the file say
+    origin: Origin | None = None  # the tool that most likely wrote it
 
     @property
     def layers(self) -> tuple[int, ...] | None:
@@ -82,6 +84,7 @@ def make_directions(
     reading: tuple[str, ...] = (),
     numbering: str = "",
     measured: str = "",
+    origin: Origin | None = None,
 ) -> Directions:
     """Freeze checked directions: normalise where asked, sort by layer, take the digest."""
     if isinstance(found, np.ndarray):
@@ -109,6 +112,7 @@ def make_directions(
         reading=reading,
         numbering=numbering,
         measured=measured,
+        origin=origin,
     )
 
 

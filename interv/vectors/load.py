@@ -15,6 +15,7 @@ from interv.vectors import gguf_file, json_file, numpy_file, pt_file, safetensor
 from interv.vectors.choose import choose
 from interv.vectors.directions import Directions, Vector, make_directions
 from interv.vectors.fields import ROWS_FIELD
+from interv.vectors.origins import origin
 from interv.vectors.raw import Contents, named, rounds
 from interv.vectors.words import EVERY, at_text, list_text
 
@@ -34,6 +35,8 @@ READERS: Readers = {
 }
 
 
+# Where a file is missing, these are named in its place: `.json` and `.bin` may be anything.
+LISTED = READERS.keys() - {".bin", ".json"}
 # The same without torch: NeedsTorch is raised for what only it may be able to read.
 LIGHT: Readers = {
     **READERS,
@@ -94,6 +97,7 @@ def _load(decl: VectorDecl, root: Path, readers: Readers = READERS) -> Direction
         reading=tuple(chosen.notes),
         numbering=chosen.numbering,
         measured=chosen.site,
+        origin=None if contents.source else origin(contents, path.stem),
     )
 
 
@@ -119,7 +123,7 @@ def _missing(path: Path, shown: str) -> IntervError:
         return IntervError(
             "E220", f"'{shown}' does not exist", notes=(f"there is no folder '{folder.name}'",)
         )
-    here = sorted(item.name for item in folder.iterdir() if item.suffix in READERS)
+    here = sorted(item.name for item in folder.iterdir() if item.suffix in LISTED)
     return IntervError(
         "E220",
         f"'{shown}' does not exist",
