@@ -47,3 +47,5 @@ SHAPE: Mapping[str, str] = {
 
 STATEMENTS = ("steer", "cap", "ablate", "replace", "apply", "capture", "conflict", "kv")
 DECLARATIONS = ("vector", "adapter", "program", "sink", "kv", "conflict", "default")
+# What may follow the path of a vector, in the order in which it is printed.
+VECTOR_OPTIONS = ("key", "row", "rows", "unit")

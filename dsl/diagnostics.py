@@ -7,7 +7,8 @@ from functools import cache
 
 from lark import Token
 
-from interv.dsl.clauses import CLAUSES, DECLARATIONS, STATEMENTS
+from interv.dsl.clauses import CLAUSES, DECLARATIONS, STATEMENTS, VECTOR_OPTIONS
+from interv.dsl.foreign import foreign_site
 from interv.dsl.mistakes import EXPRESSION, MISTAKES
 from interv.dsl.parser import Failure, run
 from interv.dsl.syntax import (
@@ -49,6 +50,7 @@ NAMED: Mapping[str, str] = {
     "TO": "the name of a sink",
     "DEFAULT": "the name of a program",
     "CONFLICT": "a conflict policy",
+    "ROWS": "'blocks' or 'hidden_states'",
 }
 SELECTOR_TOKENS = frozenset({"ALL", "PROMPT", "GENERATED", "TOKEN", "NOT", "LPAR"})
 VALUE_TOKENS = frozenset({"NUMBER", "STRING", "NAME"})
@@ -60,6 +62,8 @@ def explain(failure: Failure) -> IntervError:
     found = failure.found
     if "INTERV" in failure.expected:
         return _no_header(failure)
+    if (error := foreign_site(failure)) is not None:
+        return error
     if found is None:
         return _unexpected_end(failure)
     if found.type == "UNTERMINATED":
@@ -143,7 +147,7 @@ def _unknown_word(failure: Failure, found: Token) -> IntervError:
 
 def _clauses_here(failure: Failure, owner: str) -> tuple[str, ...]:
     if "UNIT" in failure.expected:
-        return ("key", "unit")
+        return VECTOR_OPTIONS
     if not failure.expected & CLAUSE_TOKENS:
         return ()
     # Of all clauses only `by` has one place: right behind the name.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from lark import Token, Tree
 
-from interv.dsl.clauses import CLAUSES
+from interv.dsl.clauses import CLAUSES, VECTOR_OPTIONS
 from interv.dsl.diagnostics import explain
 from interv.dsl.layout import Line, block, lay_out, statement_cells
 from interv.dsl.lower import Lowering
@@ -154,7 +154,7 @@ def _declaration(words: Words, item: Tree[Token]) -> Line:
     word, name, *rest = item.children
     if item.data == "vector":
         path, *options = rest
-        ordered = sorted(options, key=lambda option: option.children[0].type)  # KEY, UNIT
+        ordered = sorted(options, key=lambda one: VECTOR_OPTIONS.index(str(one.children[0])))
         value = " ".join(["=", str(path), *(words.of(option) for option in ordered)])
     else:
         value = words.of(item, names=True).removeprefix(f"{word} {name} ")

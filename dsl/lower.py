@@ -108,11 +108,19 @@ class Lowering:
             word = str(option.children[0])
             if word in data:
                 self._refuse("E106", f"'{word}' is given twice", option, "again")
-            elif word == "unit":
-                data["unit"] = True
             else:
-                data["key"] = self._text(option.children[1], (*path, "key"))
+                data[word] = self._vector_option(word, option.children[1:], (*path, word))
         return data
+
+    def _vector_option(self, word: str, said: list[Node | Token], path: SpecPath) -> object:
+        if word == "unit":
+            return True
+        token = said[0]
+        assert isinstance(token, Token)
+        if word == "key":
+            return self._text(token, path)
+        self._mark(path, token)
+        return self.values.integer(token) if word == "row" else str(token)
 
     def _adapter(self, item: Node, path: SpecPath) -> Data:
         return {"path": self._text(item.children[2], (*path, "path"))}

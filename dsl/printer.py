@@ -73,9 +73,21 @@ def _document(spec: Spec) -> Iterator[Line]:
 
 
 def _vector(vector: VectorDecl) -> tuple[str, ...]:
-    key = f" key {quoted(vector.key)}" if vector.key is not None else ""
-    unit = " unit" if vector.unit else ""
-    return (f"vector {vector.name}", f"= {quoted(vector.path)}{key}{unit}")
+    return (f"vector {vector.name}", f"= {vector_text(vector)}")
+
+
+def vector_text(vector: VectorDecl) -> str:
+    """Print the file of a vector and what is taken of it."""
+    parts = [quoted(vector.path)]
+    if vector.key is not None:
+        parts.append(f"key {quoted(vector.key)}")
+    if vector.row is not None:
+        parts.append(f"row {vector.row}")
+    if vector.rows is not None:
+        parts.append(f"rows {vector.rows}")
+    if vector.unit:
+        parts.append("unit")
+    return " ".join(parts)
 
 
 def _sink(sink: SinkDecl) -> Line:

@@ -8,7 +8,7 @@ from itertools import islice
 
 from lark import Lark, Token
 
-from interv.dsl.clauses import CLAUSES, DECLARATIONS, STATEMENTS
+from interv.dsl.clauses import CLAUSES, DECLARATIONS, STATEMENTS, VECTOR_OPTIONS
 from interv.errors import IntervError, Source, Span
 
 STATEMENT_TOKENS = frozenset(word.upper() for word in STATEMENTS)
@@ -18,7 +18,8 @@ EDIT_TOKENS = frozenset({"STEER", "CAP", "ABLATE", "REPLACE", "APPLY"})
 OTHER_WORDS = frozenset(
     {"INTERV", "KEY", "UNIT", "ALL", "PROMPT", "GENERATED", "TOKEN", "AND", "OR", "NOT"}
 )
-KEYWORDS = STATEMENT_TOKENS | DECLARATION_TOKENS | CLAUSE_TOKENS | OTHER_WORDS
+VECTOR_TOKENS = frozenset(word.upper() for word in VECTOR_OPTIONS)
+KEYWORDS = STATEMENT_TOKENS | DECLARATION_TOKENS | CLAUSE_TOKENS | OTHER_WORDS | VECTOR_TOKENS
 
 
 @cache

@@ -198,10 +198,21 @@ class DocumentBuilder:
     default_program: str | None = None
 
     def vector(
-        self, name: str, path: str, *, key: str | None = None, unit: bool = False
+        self,
+        name: str,
+        path: str,
+        *,
+        key: str | None = None,
+        row: int | None = None,
+        rows: str | None = None,
+        unit: bool = False,
     ) -> VectorDecl:
-        """Declare a vector file; `unit` normalises its directions on load."""
-        data = {"name": name, "path": path, "key": key, "unit": unit}
+        """Declare a vector file; `unit` normalises its directions on load.
+
+        `key` and `row` pick a tensor and a row of it; `rows` is what a bank is numbered by,
+        "blocks" or "hidden_states".
+        """
+        data = {"name": name, "path": path, "key": key, "row": row, "rows": rows, "unit": unit}
         return _keep(self.vectors, validate(VectorDecl, data))
 
     def adapter(self, name: str, path: str) -> AdapterDecl:

@@ -115,6 +115,22 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "the parts of an adapter do not go together",
         "'style' has no file for layer 12",
     ),
+    "E236": (
+        "a bank has a layer that the model has not",
+        "vector 'evil' has a direction for layer 30, 'smollm2-135m' has 30 blocks",
+    ),
+    "E237": (
+        "a row is taken that a tensor has not",
+        "'W_dec' in 'sae.npz' has no row 17: it has 16 rows",
+    ),
+    "E238": (
+        "nothing says what rows are numbered by, or what is said numbers no rows",
+        "'evil.pt' holds 31 rows, and does not say what they are",
+    ),
+    "E239": (
+        "a file lists other layers than it holds directions",
+        "'bank.npz' lists 3 layers under 'layers', and holds 4 rows",
+    ),
     "E240": (
         "a layer is outside the model",
         "'smollm2-135m' has no layer 30: it has 30 blocks",

@@ -130,11 +130,13 @@ def _unique(items: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
     return st.lists(items, max_size=3, unique_by=lambda item: item.name).map(tuple)
 
 
+file_of = {"name": names, "path": texts, "key": st.none() | texts, "unit": st.booleans()}
 conflicts = st.sampled_from(["error", "priority", "sequential", "sum", "joint"])
 specs = st.builds(
     Spec,
     vectors=_unique(
-        st.builds(VectorDecl, name=names, path=texts, key=st.none() | texts, unit=st.booleans())
+        st.builds(VectorDecl, **file_of, row=st.none() | st.integers(0, 2**31 - 1))
+        | st.builds(VectorDecl, **file_of, rows=st.sampled_from(["blocks", "hidden_states"]))
     ),
     adapters=_unique(st.builds(AdapterDecl, name=names, path=texts)),
     programs=_unique(

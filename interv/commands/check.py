@@ -48,6 +48,7 @@ class _Checked:
 
     errors: list[IntervError] = field(default_factory=list)
     unopened: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what of a file was taken for what
 
 
 def _check(name: str) -> _Checked:
@@ -58,12 +59,14 @@ def _check(name: str) -> _Checked:
     except IntervError as error:
         checked.errors = list(each(error))
     else:
-        checked.errors = sorted(_beyond_text(document, checked.unopened), key=by_place)
+        checked.errors = sorted(_beyond_text(document, checked), key=by_place)
     for text in shown_errors(checked.errors):
         typer.echo(f"{text}\n", err=True)
     for text in checked.unopened:
         typer.echo(f"{name}: {text}", err=True)
     if not checked.errors:
+        for text in checked.notes:
+            typer.echo(f"{name}: note: {text}", err=True)
         typer.echo(_fine(document, checked.unopened))
     return checked
 
@@ -85,7 +88,7 @@ def _load(name: str) -> Document:
     return load_document(name)
 
 
-def _beyond_text(document: Document, unopened: list[str]) -> Iterator[IntervError]:
+def _beyond_text(document: Document, checked: _Checked) -> Iterator[IntervError]:
     from interv.load import refuse_unsupported
     from interv.vectors import load_adapter, load_vector
 
@@ -99,7 +102,7 @@ def _beyond_text(document: Document, unopened: list[str]) -> Iterator[IntervErro
     ]
     for noun, load in kinds:
         for i, decl in enumerate(getattr(document.spec, f"{noun}s")):
-            yield from _file_faults(document, noun, i, decl, load, unopened)
+            yield from _file_faults(document, noun, i, decl, load, checked)
 
 
 def _file_faults(
@@ -108,17 +111,19 @@ def _file_faults(
     i: int,
     decl: Any,
     load: Callable[..., Any],
-    unopened: list[str],
+    checked: _Checked,
 ) -> Iterator[IntervError]:
     from interv.vectors.raw import NeedsTorch
 
     span = document.span(f"{noun}s", i, "path")
     try:
-        load(decl, document.root, span, light=True)
+        loaded = load(decl, document.root, span, light=True)
+        notes = getattr(loaded, "reading", ())
+        checked.notes += [f"{noun} '{decl.name}': {note}" for note in notes]
     except IntervError as error:
         yield from each(error)
     except NeedsTorch as reason:
-        unopened.append(
+        checked.unopened.append(
             f"{noun} '{decl.name}': '{decl.path}' not opened: {reason};"
             " torch may read it, and interv compile asks it"
         )

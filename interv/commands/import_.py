@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="A .json file, or a .pt or .pkl file of chatspace.")],
+    file: Annotated[Path, typer.Argument(help="A .json file, or a file of vectors or adapters.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The document: NAME.interv.")],
     format_: Annotated[
         str | None, typer.Option("--format", help="What FILE is, where its fields do not tell.")
@@ -48,6 +48,8 @@ def import_(
     chatspace spec or bundle, also as .pt and .pkl (chatspace, chatspace-bundle):
       {"layers": {"14": {"operations": [{"type": "projection_cap", "vector": [0.1], "max": 2}]}}}
       interv import spec.json -o caps.interv
+    File of vectors, as repeng, CAA, steering-vectors, persona_vectors and others save (vectors):
+      interv import joy.gguf -o joy.interv
     RhizoNymph module (rhizonymph):
       {"decode_vectors": {"post_attn": {"14": {"vector": [0.1], "scale": 2}}}}
       interv import module.json -o calm.interv --family llama

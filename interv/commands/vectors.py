@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import numpy as np
 import typer
@@ -28,15 +29,27 @@ MOST = 1e9  # of a score that is shown
 SCORES = {"accuracy": ".0%", "separation": ".2f"}
 
 Key = Annotated[str | None, typer.Option(help="Take this tensor alone.")]
+ROWS = "Say what rows are numbered by: blocks, or hidden_states."
+
+
+class Numbered(StrEnum):
+    """What the rows of a bank are numbered by."""
+
+    blocks = "blocks"
+    hidden_states = "hidden_states"
 
 
 @app.command()
 def show(
     file: Annotated[
         Path,
-        typer.Argument(help="A .safetensors, .gguf, .pt or .pkl file, or a pyreft folder."),
+        typer.Argument(help="A file of vectors or of an adapter, or a pyreft folder."),
     ],
     key: Key = None,
+    row: Annotated[
+        int | None, typer.Option(min=0, help="Take this row of the tensor alone.")
+    ] = None,
+    rows: Annotated[Numbered | None, typer.Option(help=ROWS)] = None,
 ) -> None:
     """Show the directions in a file: layers, norms, width, format and digest.
 
@@ -50,11 +63,11 @@ def show(
     # Bars and norms have signs that not every output can show.
     ascii_only = console.options.ascii_only
     try:
-        if key is None and is_adapter(file):
+        if key is None and row is None and rows is None and is_adapter(file):
             adapter = read_adapter(file)
             facts, table = _adapter_facts(adapter), _adapter_table(adapter, ascii_only)
         else:
-            vectors = read_vectors(file, key)
+            vectors = read_vectors(file, key, row, rows.value if rows else None)
             facts, table = _facts(vectors), _table(vectors, ascii_only)
     except IntervError as error:
         _fail(error)
@@ -68,6 +81,17 @@ def convert(
     source: Annotated[Path, typer.Argument(help="The file to read.")],
     target: Annotated[Path, typer.Argument(help="The file to write; its suffix is the format.")],
     key: Key = None,
+    hidden: Annotated[
+        bool,
+        typer.Option(
+            "--from-hidden-states",
+            help="SOURCE is numbered by hidden_states: i + 1 is the output of block i.",
+        ),
+    ] = False,
+    blocks: Annotated[
+        bool,
+        typer.Option("--from-blocks", help="Row i of SOURCE is the output of block i."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace TARGET if it exists.")] = False,
     drop: Annotated[
         bool, typer.Option("--drop", help="Leave out what TARGET's format cannot hold.")
@@ -84,16 +108,38 @@ def convert(
             raise IntervError("E231", f"'{target}' exists already", helps=("--force replaces it",))
         if key is None and is_adapter(source):
             raise IntervError("E230", f"'{source}' is an adapter; only directions are converted")
-        vectors = read_vectors(source, key)
+        vectors = read_vectors(source, key, rows=_numbering(hidden, blocks))
+        _check_numbered(vectors)
         bank = _kept(vectors, target, drop)
         save_vectors(target, bank, vectors.hint, vectors.facts)
     except IntervError as error:
         _fail(error)
-    for note in vectors.notes:
+    for note in (*vectors.notes, *vectors.reading):
         typer.echo(f"note: {note}", err=True)
     if vectors.facts and target.suffix == ".pt":
         typer.echo("left out: how the directions were made, which .pt has no place for", err=True)
     typer.echo(f"{target}: {_extent(read_vectors(target))}")
+
+
+def _numbering(hidden: bool, blocks: bool) -> Literal["blocks", "hidden_states"] | None:
+    if hidden and blocks:
+        raise IntervError("E252", "'--from-hidden-states' and '--from-blocks' exclude each other")
+    return "hidden_states" if hidden else "blocks" if blocks else None
+
+
+def _check_numbered(vectors: Directions) -> None:
+    """Raise E238 for rows that would get the names of layers without anyone having said so."""
+    if vectors.rows is None or vectors.numbering:
+        return
+    raise IntervError(
+        "E238",
+        f"'{vectors.path.name}' holds {vectors.rows} rows, and does not say what they are",
+        notes=(
+            "by hidden_states of Transformers, row 0 is the embedding, row i + 1 the output of "
+            "block i; such a bank has one row more than the model has blocks",
+        ),
+        helps=("--from-hidden-states if that is so, --from-blocks if row i is of block i",),
+    )
 
 
 def _kept(vectors: Directions, target: Path, drop: bool) -> Directions | Mapping[int, np.ndarray]:
@@ -124,12 +170,14 @@ def _facts(vectors: Directions) -> list[tuple[str, str]]:
         facts.insert(2, ("model", vectors.hint))
     if vectors.source:
         facts.insert(2, ("source", vectors.source))
+    if vectors.origin:
+        facts.insert(2, ("likely", f"{vectors.origin.tool}: {vectors.origin.why}"))
     facts += [("made", f"{name}: {text}") for name, text in _made(vectors.facts)]
     if vectors.rounded:
         facts.append(("note", "values are rounded to float32"))
-    if vectors.rows is not None:
+    if vectors.rows is not None and vectors.numbering != "hidden_states":
         facts.append(("note", f"row i of one tensor [{vectors.rows}, H] is layer i"))
-    return facts + [("note", note) for note in vectors.notes]
+    return facts + [("note", note) for note in (*vectors.notes, *vectors.reading)]
 
 
 def _made(facts: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -46,7 +46,7 @@ def to_python(spec: Spec) -> str:
 
 def _lines(spec: Spec) -> Iterator[str]:
     for vector in spec.vectors:
-        options = _given(key=vector.key, unit=vector.unit or None)
+        options = _given(key=vector.key, row=vector.row, rows=vector.rows, unit=vector.unit or None)
         yield _call("doc.vector", [repr(vector.name), repr(vector.path)], options)
     for adapter in spec.adapters:
         yield _call("doc.adapter", [repr(adapter.name), repr(adapter.path)], {})

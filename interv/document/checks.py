@@ -30,6 +30,7 @@ from interv.document.spec import (
     Token,
 )
 from interv.document.token_texts import could_match, leaves
+from interv.document.vector_options import vector_faults
 from interv.document.wording import item_text, list_names, path_notes
 from interv.errors import IntervError, Span, raise_all, suggest
 
@@ -59,6 +60,7 @@ def find_faults(
     """Yield every E2xx fault of a document, in the order of its parts."""
     spec = document.spec
     known = _declared(document, declared, broken)
+    yield from vector_faults(document)
     yield from _reserved(document)
     for i, program in enumerate(spec.programs):
         for j, statement in enumerate(program.statements):

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 SiteName: TypeAlias = Literal["pre_attn", "post_attn", "post_block"]
 Conflict: TypeAlias = Literal["error", "priority", "sequential", "sum", "joint"]
+Numbering: TypeAlias = Literal["blocks", "hidden_states"]
 Phase: TypeAlias = Literal["prompt", "generated"]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 # Numbers are numbers and flags are flags: `true` is not 1, and neither is "1".
@@ -215,11 +216,16 @@ def vector_names(statement: Statement) -> tuple[str, ...]:
 
 
 class VectorDecl(Node):
-    """`vector name = "path" key "tensor" unit`."""
+    """`vector name = "path" key "tensor" row 17 rows hidden_states unit`.
+
+    `row` takes one row of a tensor, `rows` says what a bank is numbered by.
+    """
 
     name: Name
     path: str
     key: str | None = None
+    row: Annotated[Whole, Field(ge=0)] | None = None
+    rows: Numbering | None = None
     unit: Flag = False
 
 

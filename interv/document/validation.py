@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from interv.document import spec as specs
 from interv.document.document import SpecPath
+from interv.document.foreign_sites import advice
 from interv.document.sites import SITES
 from interv.errors import IntervError, Label, Span, raise_all, suggest
 
@@ -50,6 +51,7 @@ CHOICES: Mapping[str, tuple[str, str, str]] = {
     # field: what it is, how the list of alternatives is called, the code
     "name": ("a site", "sites here", "E201"),
     "conflict": ("a conflict policy", "policies", "E211"),
+    "rows": ("a numbering", "numberings", "E211"),
     "keep": ("a way to keep rows", "ways", "E211"),
     "phase": ("a phase", "phases", "E211"),
     "op": ("a statement", "statements", "E211"),
@@ -61,6 +63,7 @@ RANGES = {
     "sample": "above 0, up to 1",
     "rank": "1 and more",
     "ids": "0 and more",
+    "row": "0 and more",
 }
 
 
@@ -179,7 +182,8 @@ def _choice(field: str, value: str, ctx: Mapping[str, Any]) -> Words:
     known = SITES if field == "name" else tuple(listed.replace(" or ", ", ").split(", "))
     known = tuple(one.strip("'") for one in known)
     notes = (f"{plural}: {', '.join(known)}",)
-    return code, f"'{value}' is not {noun}", f"not {noun}", notes, suggest(value, known)
+    helps = (advice(value) if field == "name" else ()) or suggest(value, known)
+    return code, f"'{value}' is not {noun}", f"not {noun}", notes, helps
 
 
 def _fields(owner: object, path: SpecPath) -> tuple[str, ...]:

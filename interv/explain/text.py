@@ -52,6 +52,8 @@ def _document(document: DocumentReport) -> list[str]:
         _aligned([v.cells for v in document.vectors]), document.vectors, strict=True
     ):
         out += margined(f"  vector  {cells}", [row.where])
+    for row in document.read:
+        out += margined("  read    ", [row.where], f"{row.cells[0]}: {row.cells[1]}")
     rows = _aligned([row.cells for row in document.tokens])
     for cells, row in zip(rows, document.tokens, strict=True):
         out += margined(f"  {cells}", [row.where])

@@ -20,7 +20,7 @@ from interv.document.spec import (
 )
 from interv.document.token_texts import texts, token_text
 from interv.document.wording import layer_text, number_text, place_text
-from interv.dsl.printer import capture_texts, gate_text, sink_text
+from interv.dsl.printer import capture_texts, gate_text, sink_text, vector_text
 from interv.kv.memory import bound_lines
 from interv.kv.settings import KvSettings, advice, settings_of
 from interv.model import KvFacts
@@ -58,6 +58,7 @@ class DocumentReport:
     default: Row | None
     kv: Row | None = None
     kv_lines: tuple[str, ...] = ()  # its own options, and what it bounds
+    read: tuple[Row, ...] = ()  # what of a file was taken for what, where its names leave it open
 
 
 def document_report(document: Document, compilation: Compilation | None = None) -> DocumentReport:
@@ -86,6 +87,11 @@ def document_report(document: Document, compilation: Compilation | None = None) 
         default=Row((spec.default,), document.where("default")) if spec.default else None,
         kv=Row((_kv_text(settings),), document.where("kv")) if settings else None,
         kv_lines=_kv_lines(settings, model) if settings else (),
+        read=tuple(
+            Row((used.vector.name, note), document.where("vectors", i))
+            for i, used in sorted(loaded.items())
+            for note in used.vector.directions.reading
+        ),
     )
 
 
@@ -127,8 +133,7 @@ def _program(document: Document, index: int) -> ProgramRows:
 
 
 def _vector(decl: VectorDecl, used: UsedVector | None) -> tuple[str, ...]:
-    key = f' key "{decl.key}"' if decl.key else ""
-    source = f'"{decl.path}"{key}{" unit" if decl.unit else ""}'
+    source = vector_text(decl)
     if used is None:
         return (decl.name, source)
     layers = used.vector.layers

@@ -97,7 +97,7 @@ class _Engine:
             count = len(text.ids)
             if not least <= count <= most:
                 wanted = f"{most} fit into this engine" if count > most else f"{least} are needed"
-                message = f"a text of line {pair.line} has {count} tokens, {wanted}"
+                message = f"a text of {pair.where} has {count} tokens, {wanted}"
                 errors.append(IntervError("E288", message))
         raise_all(errors)
 
@@ -173,7 +173,7 @@ def _check_finite(rows: npt.NDArray[np.float32], job: Job) -> None:
         name = ("positive", "negative")[side]
         raise IntervError(
             "E286",
-            f"the {name} of line {job.pairs[pair].line} is NaN or infinite "
+            f"the {name} of {job.pairs[pair].where} is NaN or infinite "
             f"at {job.site}[{job.layers[layer]}]",
             notes=(f"so are {int(rough.any(axis=-1).sum()) - 1} other texts",),
             helps=("try --dtype float32",),

@@ -1,17 +1,18 @@
-"""Read contrastive pairs: JSON Lines, or two text files whose lines belong together."""
+"""Read contrastive pairs: JSON Lines, a JSON array, or two files whose lines belong together."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from interv.errors import IntervError, Source, Span, raise_all, suggest
+from interv.errors import IntervError, Source, Span, each, raise_all, suggest
+from interv.extract.pair_fields import OURS, faults, field_set
+from interv.extract.pair_items import Item, items, split_lines
 from interv.files import MIB, read_regular
 
-FIELDS = ("positive", "negative", "prompt")
 MOST_ERRORS = 8
 LARGEST_BYTES = 256 * MIB
 
@@ -20,33 +21,44 @@ LARGEST_BYTES = 256 * MIB
 class Pair:
     """Two texts that differ in what the direction shall mean.
 
-    With a `prompt` both are answers to it. `line` is where the pair stands, from 1.
+    With a `prompt` both are answers to it. `line` is where the pair stands, from 1: a line, or in
+    an array which `noun` it is.
     """
 
     positive: str
     negative: str
     prompt: str | None = None
     line: int = 0
+    noun: str = "line"
+
+    @property
+    def where(self) -> str:
+        """Return where the pair stands, in words."""
+        return f"{self.noun} {self.line}"
 
 
 def read_pairs(path: Path) -> tuple[Pair, ...]:
-    """Read `{"positive": …, "negative": …}` objects, one a line, all or none with a "prompt".
+    """Read `{"positive": …, "negative": …}` objects, one a line or in one array.
 
-    Empty lines are skipped. Raises E280 where the file cannot be read or holds nothing, E281 at
-    each line that is wrong.
+    The fields may be those of CAA or steering-vectors too, and two lists those of EasySteer. All
+    have a prompt, or none. Empty lines are skipped. Raises E280 where the file cannot be read or
+    holds nothing, E281 at each pair that is wrong, E282 for lists of different lengths.
     """
     source = Source(str(path), _text(path))
-    pairs, errors = [], []
-    for number, start, line in _lines(source.text):
-        if line.strip():
-            try:
-                pairs.append(_pair(line, number, Span(source, start, start + len(line))))
-            except IntervError as error:
-                errors.append(error)
+    pairs, errors, spans = [], [], {}
+    for item in items(source):
+        if isinstance(item, IntervError):
+            errors.append(item)
+            continue
+        try:
+            pairs.append(pair := _pair(item))
+            spans[pair.line] = item.span
+        except IntervError as error:
+            errors += each(error)
     _raise(errors)
     if not pairs:
         raise _empty(path)
-    _raise(_mixed(pairs, source))
+    _raise(_mixed(pairs, spans))
     return tuple(pairs)
 
 
@@ -91,64 +103,31 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _lines(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield number, place and text of every line."""
-    start = 0
-    # Not `splitlines`, which also breaks at signs that may stand inside a text.
-    for number, line in enumerate(text.split("\n"), 1):
-        yield number, start, line.removesuffix("\r")
-        start += len(line) + 1
-
-
-def _pair(line: str, number: int, span: Span) -> Pair:
-    try:
-        data = json.loads(line)
-    except json.JSONDecodeError as error:
-        place = Span(span.source, span.start + error.pos, span.start + error.pos + 1)
-        raise IntervError("E281", f"line {number} is not JSON", place, error.msg) from error
-    except RecursionError as error:
-        raise IntervError("E281", f"line {number} is nested too deeply", span) from error
-    except ValueError as error:
-        raise IntervError("E281", f"line {number} holds a number that is too long", span) from error
+def _pair(item: Item) -> Pair:
+    data = item.value
+    if isinstance(data, list) and item.where.startswith("pair") and len(data) == 2:
+        data = dict(zip(OURS.fields, data, strict=False))
     if not isinstance(data, dict):
         example = '{"positive": "I am glad.", "negative": "I am sad."}'
-        raise IntervError("E281", f"line {number} is no pair", span, helps=(f"write {example}",))
-    raise_all(list(_faults(data, number, span)))
-    return Pair(data["positive"], data["negative"], data.get("prompt"), number)
+        message = f"{item.where} is no pair"
+        raise IntervError("E281", message, item.span, helps=(f"write {example}",))
+    used = field_set(data)
+    raise_all(list(faults(data, used, item.where, item.span)))
+    noun = item.where.partition(" ")[0]
+    texts = (data[used.positive], data[used.negative], data.get(used.prompt))
+    return Pair(*texts, item.number, noun)
 
 
-def _faults(data: Mapping[str, object], number: int, span: Span) -> Iterator[IntervError]:
-    for name in data:
-        if name not in FIELDS:
-            yield IntervError(
-                "E281",
-                f"line {number}: '{name}' is not a field",
-                span,
-                notes=(f"fields: {', '.join(FIELDS)}",),
-                helps=suggest(name, FIELDS),
-            )
-    for name in FIELDS:
-        value = data.get(name)
-        if name not in data:
-            if name != "prompt":
-                yield IntervError("E281", f"line {number} has no '{name}'", span)
-        elif not isinstance(value, str):
-            yield IntervError("E281", f"line {number}: '{name}' is not a text", span)
-        elif not value.strip():
-            yield IntervError("E281", f"line {number}: '{name}' is empty", span)
-    if data.get("positive") == data.get("negative") and isinstance(data.get("positive"), str):
-        yield IntervError("E281", f"line {number}: both texts are the same", span)
-
-
-def _mixed(pairs: Sequence[Pair], source: Source) -> list[IntervError]:
+def _mixed(pairs: Sequence[Pair], spans: Mapping[int, Span]) -> list[IntervError]:
     """Refuse texts of which some are answers: their last tokens are not comparable."""
-    bare = [pair.line for pair in pairs if pair.prompt is None]
+    bare = [pair for pair in pairs if pair.prompt is None]
     if not bare or len(bare) == len(pairs):
         return []
-    start = {number: place for number, place, _ in _lines(source.text)}[bare[0]]
-    message = f"line {bare[0]} has no 'prompt', other lines have one"
-    span = Span(source, start, start + 1)
-    return [IntervError("E281", message, span, helps=("give all lines a prompt, or none",))]
+    noun, where = bare[0].noun, bare[0].where
+    message = f"{where} has no 'prompt', other {noun}s have one"
+    start = spans[bare[0].line].start
+    span = Span(spans[bare[0].line].source, start, start + 1)
+    return [IntervError("E281", message, span, helps=(f"give all {noun}s a prompt, or none",))]
 
 
 def _side(path: Path) -> list[str]:
@@ -156,7 +135,7 @@ def _side(path: Path) -> list[str]:
     if not text.strip():
         raise _empty(path)
     source, errors, found = Source(str(path), text), [], []
-    for number, start, line in _lines(text):
+    for number, start, line in split_lines(text):
         found.append(line)
         if not line.strip():
             span = Span(source, start, start + 1)

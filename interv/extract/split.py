@@ -48,19 +48,19 @@ def _too_few(count: int, holdout: float) -> IntervError:
 
 
 def _repeated(pairs: Sequence[Pair]) -> list[IntervError]:
-    first: dict[tuple[str | None, str], tuple[int, str]] = {}
+    first: dict[tuple[str | None, str], tuple[str, str]] = {}
     errors = []
     for pair in pairs:
         for side in ("positive", "negative"):
             key = (pair.prompt, getattr(pair, side))
             if key not in first:
-                first[key] = (pair.line, side)
+                first[key] = (pair.where, side)
                 continue
-            line, other = first[key]
+            where, other = first[key]
             errors.append(
                 IntervError(
                     "E284",
-                    f"the {side} of line {pair.line} is the {other} of line {line} again",
+                    f"the {side} of {pair.where} is the {other} of {where} again",
                     notes=("a text that is both used and held back would be judged by itself",),
                     helps=("leave one of them out, or hold nothing back (--holdout 0)",),
                 )

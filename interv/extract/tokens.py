@@ -103,7 +103,7 @@ class _Encoder:
         ids: Sequence[int] = encoded["input_ids"]
         inside = _inside(encoded["offset_mapping"], len(before), len(before) + len(whole))
         if not inside:
-            message = f"the tokenizer leaves nothing of a text of line {pair.line}"
+            message = f"the tokenizer leaves nothing of a text of {pair.where}"
             raise IntervError("E289", message)
         return Tokens(tuple(ids), inside[0], inside[-1] + 1)
 
@@ -118,7 +118,7 @@ class _Encoder:
         if self._rendered(whole) != before + whole + after:
             raise IntervError(
                 "E289",
-                f"the chat template changes a text of line {pair.line}",
+                f"the chat template changes a text of {pair.where}",
                 helps=("leave out spaces at the ends of texts, or use --no-chat",),
             )
         return before, after

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from interv.errors import IntervError, suggest
-from interv.importers import chatspace, easysteer_v0, easysteer_v2, rhizonymph
+from interv.importers import chatspace, easysteer_v0, easysteer_v2, rhizonymph, vector_file
 from interv.importers.draft import Draft
 from interv.importers.fields import Fields, as_object, check_size, read_json
 
@@ -27,6 +27,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "chatspace": Format("a chatspace spec", chatspace.read_spec),
         "chatspace-bundle": Format("a chatspace bundle", chatspace.read_bundle),
         "rhizonymph": Format("a RhizoNymph module", rhizonymph.read),
+        "vectors": Format("a file of vectors", vector_file.read),
     }
 )
 
@@ -48,11 +49,15 @@ def open_file(path: Path, wanted: str | None) -> tuple[str, Fields]:
             notes=(f"formats: {', '.join(FORMATS)}",),
             helps=suggest(wanted, FORMATS),
         )
+    if wanted == "vectors" or (wanted is None and path.suffix in vector_file.SUFFIXES):
+        return "vectors", vector_file.open_vectors(path)
     if path.suffix in SAVED:
         return _saved(path, wanted)
     fields = as_object(read_json(path), path.name)
     fields = Fields(fields.values)
     found = wanted or _told(fields)
+    if found is None and vector_file.holds_vectors(path):
+        return "vectors", vector_file.open_vectors(path)
     if found is None:
         raise IntervError(
             "E260",
@@ -65,7 +70,12 @@ def open_file(path: Path, wanted: str | None) -> tuple[str, Fields]:
 
 def _saved(path: Path, wanted: str | None) -> tuple[str, Fields]:
     check_size(path)
-    found, fields = chatspace.load_saved(path)
+    try:
+        found, fields = chatspace.load_saved(path)
+    except IntervError as error:
+        if wanted is None and error.code == "E260" and vector_file.holds_vectors(path):
+            return "vectors", vector_file.open_vectors(path)
+        raise
     if wanted not in (None, found):
         note = f"it is {FORMATS[found].title}"
         raise IntervError("E211", f"'{path}' is not of format '{wanted}'", notes=(note,))

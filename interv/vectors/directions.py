@@ -14,6 +14,7 @@ import numpy.typing as npt
 from interv.document.wording import layer_text
 from interv.errors import IntervError
 from interv.frozen import FrozenMap
+from interv.vectors.origins import Origin
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 
@@ -40,6 +41,10 @@ class Directions:
     source: str = ""  # the tool that wrote the file, where it shows
     rounded: bool = False  # the file holds digits that float32 does not
     facts: Mapping[str, str] = field(default_factory=dict)  # how it was made, as the file says
+    reading: tuple[str, ...] = ()  # what was taken for what, where names and shapes leave it open
+    numbering: str = ""  # what file or document say the layers were numbered by
+    measured: str = ""  # the site that the names in the file say
+    origin: Origin | None = None  # the tool that most likely wrote it
 
     @property
     def layers(self) -> tuple[int, ...] | None:
@@ -76,6 +81,10 @@ def make_directions(
     source: str = "",
     rounded: bool = False,
     facts: Mapping[str, str] | None = None,
+    reading: tuple[str, ...] = (),
+    numbering: str = "",
+    measured: str = "",
+    origin: Origin | None = None,
 ) -> Directions:
     """Freeze checked directions: normalise where asked, sort by layer, take the digest."""
     if isinstance(found, np.ndarray):
@@ -100,6 +109,10 @@ def make_directions(
         source=source,
         rounded=rounded,
         facts=FrozenMap(facts or {}),
+        reading=reading,
+        numbering=numbering,
+        measured=measured,
+        origin=origin,
     )
 
 

@@ -9,27 +9,38 @@ from typing import TypeAlias
 
 import numpy as np
 
-from interv.document.spec import VectorDecl
+from interv.document.spec import Numbering, VectorDecl
 from interv.errors import IntervError, Span, each, raise_all, suggest
-from interv.vectors import gguf_file, pt_file, safetensors_file
+from interv.vectors import gguf_file, json_file, numpy_file, pt_file, safetensors_file
+from interv.vectors.choose import choose
 from interv.vectors.directions import Directions, Vector, make_directions
-from interv.vectors.raw import Contents, Raw, decode, named, rounds
+from interv.vectors.fields import ROWS_FIELD
+from interv.vectors.origins import origin
+from interv.vectors.raw import Contents, named, rounds
 from interv.vectors.words import EVERY, at_text, list_text
 
 Readers: TypeAlias = Mapping[str, Callable[[Path], Contents]]
 READERS: Readers = {
+    ".bin": pt_file.read,
     ".gguf": gguf_file.read,
+    ".json": json_file.read,
+    ".npy": numpy_file.read_npy,
+    ".npz": numpy_file.read_npz,
     ".pickle": pt_file.read_pickle,
     ".pkl": pt_file.read_pickle,
     ".pt": pt_file.read,
+    ".pth": pt_file.read,
     ".safetensors": safetensors_file.read,
+    ".svec": json_file.read,
 }
 
 
+# Where a file is missing, these are named in its place: `.json` and `.bin` may be anything.
+LISTED = READERS.keys() - {".bin", ".json"}
 # The same without torch: NeedsTorch is raised for what only it may be able to read.
 LIGHT: Readers = {
     **READERS,
-    ".pt": partial(pt_file.read, light=True),
+    **dict.fromkeys((".bin", ".pt", ".pth"), partial(pt_file.read, light=True)),
 }
 
 
@@ -39,9 +50,11 @@ def load_vector(
     """Load the vector that `decl` declares; relative paths start at `root`.
 
     A file with a direction for each layer gives a bank, one tensor of shape [H] (or chosen by
-    `key`) a direction for every layer, one tensor [L, H] a bank whose row i is layer i. `unit`
-    normalises in float64. Raises E220 to E228, at `span`, naming file, tensor and layer. If
-    `light`, torch is not loaded, and NeedsTorch is raised for what only it may be able to read.
+    `key`) a direction for every layer, one tensor [L, H] a bank whose row i is layer i, or
+    hidden_states[i] where `rows` or the file says so. `row` takes one row of a tensor, `unit`
+    normalises in float64. Raises E220 to E228 and E237 to E239, at `span`, naming file, tensor and
+    layer. If `light`, torch is not loaded, and NeedsTorch is raised for what only it may be able
+    to read.
     """
     try:
         return _load(decl, root, LIGHT if light else READERS)
@@ -51,9 +64,11 @@ def load_vector(
     raise AssertionError("an error that holds no error")
 
 
-def read_vectors(path: Path, key: str | None = None) -> Directions:
+def read_vectors(
+    path: Path, key: str | None = None, row: int | None = None, rows: Numbering | None = None
+) -> Directions:
     """Load a vector file outside any document; messages name the file alone."""
-    return _load(VectorDecl(name="_", path=str(path), key=key), Path())
+    return _load(VectorDecl(name="_", path=str(path), key=key, row=row, rows=rows), Path())
 
 
 def _declared(error: IntervError, decl: VectorDecl, span: Span | None) -> IntervError:
@@ -64,21 +79,25 @@ def _declared(error: IntervError, decl: VectorDecl, span: Span | None) -> Interv
 def _load(decl: VectorDecl, root: Path, readers: Readers = READERS) -> Directions:
     path = root / decl.path
     contents = _read(path, decl.path, readers)
-    names = _names(contents, decl.path, decl.key)
-    found, rows = _meaning(contents, names, decl.path, decl.key)
-    _check(found, decl.path)
+    with named(path, decl.path):
+        chosen = choose(contents, decl)
+    _check(chosen.found, decl.path)
     return make_directions(
         decl.name,
         path,
         contents.format,
-        found,
+        chosen.found,
         unit=decl.unit,
-        rows=rows,
+        rows=chosen.rows,
         hint=contents.hint,
         notes=contents.notes,
         source=contents.source,
-        rounded=any(rounds(contents.tensors[name]) for name in names),
-        facts=contents.facts,
+        rounded=any(rounds(raw) for raw in chosen.raws),
+        facts={name: text for name, text in contents.facts.items() if name != ROWS_FIELD},
+        reading=tuple(chosen.notes),
+        numbering=chosen.numbering,
+        measured=chosen.site,
+        origin=None if contents.source else origin(contents, path.stem),
     )
 
 
@@ -104,87 +123,12 @@ def _missing(path: Path, shown: str) -> IntervError:
         return IntervError(
             "E220", f"'{shown}' does not exist", notes=(f"there is no folder '{folder.name}'",)
         )
-    here = sorted(item.name for item in folder.iterdir() if item.suffix in READERS)
+    here = sorted(item.name for item in folder.iterdir() if item.suffix in LISTED)
     return IntervError(
         "E220",
         f"'{shown}' does not exist",
         notes=(f"vector files in its folder: {list_text(here)}",),
         helps=suggest(path.name, here),
-    )
-
-
-def _names(contents: Contents, shown: str, key: str | None) -> list[str]:
-    """Return the tensors that file and key mean: several are a bank, by `contents.layers`."""
-    names = list(contents.tensors)
-    if not names:
-        raise IntervError("E223", f"'{shown}' holds no tensors")
-    if key is not None:
-        if key not in contents.tensors:
-            raise IntervError(
-                "E223",
-                f"'{shown}' holds no tensor '{key}'",
-                notes=(f"tensors there: {list_text(names)}",),
-                helps=suggest(key, names),
-            )
-        return [key]
-    mixed = contents.format != "gguf" and len(contents.layers) < len(names)
-    if contents.layers and not mixed:
-        return list(contents.layers.values())
-    if len(names) > 1:
-        raise IntervError(
-            "E224",
-            f"'{shown}' holds {len(names)} tensors, and no key says which is meant",
-            notes=(f"tensors there: {list_text(names)}",),
-            helps=(f'choose one: key "{names[0]}"',),
-        )
-    return names
-
-
-def _meaning(
-    contents: Contents, names: list[str], shown: str, key: str | None
-) -> tuple[dict[int, Vector] | Vector, int | None]:
-    """Return the directions of some tensors, and the rows of a two-dimensional one."""
-    if all(name in contents.own_layers for name in names):
-        return _bank(contents, {contents.own_layers[name]: name for name in names}, shown), None
-    if key is None and names == list(contents.layers.values()):
-        return _bank(contents, contents.layers, shown), None
-    return _one(contents.tensors[names[0]], names[0], shown)
-
-
-def _bank(contents: Contents, layers: Mapping[int, str], shown: str) -> dict[int, Vector]:
-    bank = {}
-    for layer, name in layers.items():
-        raw = contents.tensors[name]
-        if len(raw.shape) != 1:
-            raise _rank(shown, name, raw, "[H]")
-        bank[layer] = _decode(raw, name, shown)
-    return bank
-
-
-def _one(raw: Raw, name: str, shown: str) -> tuple[dict[int, Vector] | Vector, int | None]:
-    if len(raw.shape) not in (1, 2):
-        raise _rank(shown, name, raw, "[H] or [L, H]")
-    values = _decode(raw, name, shown)
-    if values.ndim == 1:
-        return values, None
-    # One row is what is left of a batch axis: one direction, not a model of one block.
-    if len(values) == 1:
-        return values[0], None
-    return dict(enumerate(values)), len(values)
-
-
-def _decode(raw: Raw, name: str, shown: str) -> Vector:
-    try:
-        return decode(raw)
-    except IntervError as error:
-        where = f"'{name}' in '{shown}'" if name else f"'{shown}'"
-        raise IntervError(error.code, f"{where}: {error.message}", notes=error.notes) from error
-
-
-def _rank(shown: str, name: str, raw: Raw, wanted: str) -> IntervError:
-    where = f"'{name}' in '{shown}'" if name else f"'{shown}'"
-    return IntervError(
-        "E227", f"{where} has shape {list(raw.shape)}", notes=(f"a direction has shape {wanted}",)
     )
 
 

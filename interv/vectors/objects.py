@@ -1,38 +1,19 @@
-"""What the objects of a torch archive or a pickle mean as directions."""
+"""What the objects of a torch archive or a pickle are: arrays and their numbers."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy.typing as npt
 
-from interv.vectors import chatspace
 from interv.vectors.pickle_values import Array, Name, Record
-from interv.vectors.raw import BadFile, Contents, Raw, raw_of
+from interv.vectors.raw import BadFile
 
 if TYPE_CHECKING:
     import torch
 
-LAYER = re.compile(r"(?:layer\.)?(0|[1-9][0-9]{0,5})")
 # Tensors may share what is stored, as `read` and `write` of a projection do: up to so many times.
 SHARED = 4
-
-
-def contents(loaded: object, format: str, limit: int) -> Contents:
-    """Return the directions that a file of `limit` bytes holds: one bare array (named "") or more.
-
-    A dict has layers as keys (`14` or "layer.14") or names; chatspace's bundles and specs are
-    read too. Raises BadFile for anything else.
-    """
-    if (found := chatspace.operations(loaded)) is not None:
-        return chatspace.contents(found, [numbers(one.vector, limit) for one in found])
-    if is_array(loaded):
-        return Contents(format, {"": raw_of(numbers(loaded, limit))})
-    if not isinstance(loaded, Mapping):
-        raise BadFile(f"it holds a {kind(loaded)}, not a tensor or a dict of tensors")
-    return _from_dict(loaded, format, limit)
 
 
 def is_array(value: object) -> TypeGuard[Array | torch.Tensor]:
@@ -68,25 +49,3 @@ def numbers(value: object, limit: int, wanted: str = "a direction") -> npt.NDArr
         raise BadFile(f"a tensor of type {value.dtype} is not {wanted}")
     exact = value.detach()
     return (exact.float() if exact.dtype == torch.bfloat16 else exact).numpy()
-
-
-def _from_dict(loaded: Mapping[Any, Any], format: str, limit: int) -> Contents:
-    tensors: dict[str, Raw] = {}
-    layers: dict[int, str] = {}
-    used = 0
-    for key, value in loaded.items():
-        if not is_array(value):
-            raise BadFile(f"its entry '{key}' is a {kind(value)}, not a tensor")
-        name = f"layer.{key}" if isinstance(key, int) else str(key)
-        if name in tensors:
-            raise BadFile(f"it holds '{name}' twice")
-        values = numbers(value, limit)
-        used += values.nbytes
-        if used > SHARED * limit:
-            raise BadFile(f"its tensors are more than {SHARED} times larger than the file")
-        tensors[name] = raw_of(values)
-        if match := LAYER.fullmatch(name):
-            if int(match[1]) in layers:
-                raise BadFile(f"it holds layer {match[1]} twice")
-            layers[int(match[1])] = name
-    return Contents(format, tensors, dict(sorted(layers.items())))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.files import MIB, check_regular, map_regular
-from interv.vectors import objects
+from interv.vectors.interpret import contents
 from interv.vectors.pickle_values import Budget, unpack
 from interv.vectors.pickles import Refused, loads
 from interv.vectors.raw import BadFile, Contents, NeedsTorch
@@ -49,13 +49,13 @@ def read(path: Path, light: bool = False) -> Contents:
     Raises BadFile for anything else, for what would have to be called, for the format torch wrote
     before version 1.6, and for archives that would unpack to more than the file's size.
     """
-    found = objects.contents(load(path, light=light), "pt", path.stat().st_size)
+    found = contents(load(path, light=light), "pt", path.stat().st_size)
     return replace(found, hint=_hint(path))
 
 
 def read_pickle(path: Path) -> Contents:
     """Return the directions of a pickle, which holds what a `.pt` file does."""
-    return objects.contents(load_pickle(path), "pkl", path.stat().st_size)
+    return contents(load_pickle(path), "pkl", path.stat().st_size)
 
 
 def load_pickle(path: Path) -> object:

@@ -57,6 +57,10 @@ class Contents:
     facts: Mapping[str, str] = field(default_factory=dict)  # how it was made, by whoever made it
     # The layer of each tensor where the file gives every direction a layer of its own.
     own_layers: Mapping[str, int] = field(default_factory=dict)
+    # What stands beside the tensors: numbers, texts, lists of layers.
+    beside: Mapping[str, object] = field(default_factory=dict)
+    of: str = ""  # the class of the object that was saved
+    reading: tuple[str, ...] = ()  # what was taken for what, where the file leaves it open
 
 
 def facts_of(metadata: Mapping[str, object]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from interv.files import MIB, open_regular
 from interv.vectors.raw import FACTS, BadFile, Contents, Raw, facts_of
 
 LARGEST_HEADER = 16 * MIB
-LAYER = re.compile(r"layer\.(0|[1-9][0-9]{0,5})")
 
 
 def read(path: Path) -> Contents:
@@ -36,16 +34,9 @@ def read(path: Path) -> Contents:
     size = int(data[:8].view("<u8")[0])
     header = json.loads(data[8 : 8 + size].tobytes())
     tensors = {name: _raw(header[name], data[8 + size :]) for name in sorted(names)}
-    found = {int(m[1]): name for name in tensors if (m := LAYER.fullmatch(name))}
     hint, facts = metadata.get("model_hint", ""), facts_of(metadata)
-    return Contents(
-        "safetensors",
-        tensors,
-        dict(sorted(found.items())),
-        hint,
-        source=facts.get("tool", ""),
-        facts=facts,
-    )
+    source = facts.get("tool", "")
+    return Contents("safetensors", tensors, hint=hint, source=source, facts=facts)
 
 
 def _check_header(path: Path) -> None:

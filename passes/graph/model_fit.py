@@ -14,6 +14,7 @@ from interv.passes.graph.directions import Adapter, Vector
 from interv.passes.graph.ir import Node, gate_of, is_op, origins
 from interv.passes.graph.layer_ranges import Sites
 from interv.passes.graph.ops import OPS, emit, unit
+from interv.vectors.numbering import HIDDEN_STATES
 
 
 def place_of(node: Node) -> Sites:
@@ -30,7 +31,7 @@ def misfits(capture: Node, model: ModelFacts) -> list[IntervError]:
 
 
 def complaints(edit: Node, model: ModelFacts) -> list[IntervError]:
-    """Return what of an edit does not fit a model: E208, E218, E229, E240 to E244."""
+    """Return what of an edit does not fit a model: E208, E218, E229, E236, E240 to E244."""
     at, origin, gate = place_of(edit), origins(edit)[0], gate_of(edit)
     found = _located(_site(at, model), origin.at or origin.span)
     listed = not found
@@ -116,12 +117,46 @@ def _vector(vector: Vector, at: Sites, model: ModelFacts, listed: bool) -> list[
         text = f"vector '{vector}' is {known.width} wide, '{model.name}' {model.hidden_size}"
         helps = ["a vector fits the model that it was made on"]
         found.append(IntervError("E242", text, notes=_hint(vector), helps=helps))
-    if known.rows is not None and known.rows != model.num_layers:
-        text = f"vector '{vector}' has {known.rows} rows, '{model.name}' has {model.num_layers}"
-        found.append(IntervError("E243", f"{text} blocks", notes=_hint(vector)))
+    found += _extent(vector, model)
     if listed:
         found += _lost(f"vector '{vector}' has no direction", vector, at, _hint(vector))
     return found
+
+
+def _extent(vector: Vector, model: ModelFacts) -> list[IntervError]:
+    """Check that a bank is for as many blocks as the model has, or for some of them."""
+    known, blocks = vector.directions, model.num_layers
+    if known.rows not in (None, blocks):
+        held = "rows"
+        if known.numbering == HIDDEN_STATES:
+            held = "blocks' hidden states"
+        text = f"vector '{vector}' has {known.rows} {held}, '{model.name}' has {blocks}"
+        notes, helps = _one_more(vector, known.rows or 0, blocks)
+        return [IntervError("E243", f"{text} blocks", notes=[*_hint(vector), *notes], helps=helps)]
+    beyond = [layer for layer in vector.layers or () if layer >= blocks]
+    if not beyond:
+        return []
+    plural = "s" if len(beyond) > 1 else ""
+    named = f"layer{plural} {layer_text(beyond)}, '{model.name}' has {blocks} blocks"
+    text = f"vector '{vector}' has a direction for {named}"
+    notes, helps = _one_more(vector, beyond[-1] + 1, blocks)
+    return [IntervError("E236", text, notes=[*_hint(vector), *notes], helps=helps)]
+
+
+def _one_more(vector: Vector, held: int, blocks: int) -> tuple[list[str], list[str]]:
+    """Say what one row too many means, and both ways out; nothing where the file was numbered."""
+    if held != blocks + 1 or vector.directions.numbering:
+        return [], []
+    name = vector.path.name
+    notes = [
+        "one more than blocks is how Transformers numbers hidden_states: 0 is the embedding, "
+        "i + 1 the output of block i"
+    ]
+    helps = [
+        f'if that is so, say it in the document: vector {vector} = "…" rows {HIDDEN_STATES}',
+        f"or in the file: interv vectors convert {name} NEW.safetensors --from-hidden-states",
+    ]
+    return notes, helps
 
 
 def _lost(what: str, value: Vector | Adapter, at: Sites, notes: list[str]) -> list[IntervError]:

@@ -190,3 +190,109 @@ def test_the_digest_is_of_the_texts_in_their_order(tmp_path: Path) -> None:
     assert pairs_digest(one) == pairs_digest(other)
     changed = [(Pair("b", "a"),), (Pair("a", "b", ""),), (Pair("a", "b"), Pair("a", "b"))]
     assert len({pairs_digest(pairs) for pairs in [one, *changed]}) == 4
+
+
+def test_an_array_of_pairs(tmp_path: Path) -> None:
+    text = '[{"positive": "a", "negative": "b"},\n  {"positive": "c", "negative": "d"}, ["e", "f"]]'
+    assert read_pairs(write(tmp_path, text, "p.json")) == (
+        Pair("a", "b", None, 1, "pair"),
+        Pair("c", "d", None, 2, "pair"),
+        Pair("e", "f", None, 3, "pair"),
+    )
+    lines = write(tmp_path, '{"positive": "a", "negative": "b"}\n')
+    assert read_pairs(write(tmp_path, json.dumps([{"positive": "a", "negative": "b"}]))) == (
+        Pair("a", "b", None, 1, "pair"),
+    )
+    assert pairs_digest(read_pairs(lines)) == pairs_digest((Pair("a", "b"),))
+
+
+@pytest.mark.parametrize(
+    ("pair", "read"),
+    [
+        (
+            {
+                "question": "Well?",
+                "answer_matching_behavior": " (A)",
+                "answer_not_matching_behavior": " (B)",
+            },
+            (" (A)", " (B)", "Well?"),
+        ),
+        (
+            {
+                "question": "Well?",
+                "statement": "I am well",
+                "label_confidence": 0.9,
+                "answer_matching_behavior": " Yes",
+                "answer_not_matching_behavior": " No",
+            },
+            (" Yes", " No", "Well?"),
+        ),
+        (
+            {
+                "positive_str": "a",
+                "negative_str": "b",
+                "read_positive_token_index": None,
+                "read_negative_token_index": None,
+            },
+            ("a", "b", None),
+        ),
+    ],
+)
+def test_the_fields_of_other_tools(
+    tmp_path: Path, pair: dict[str, object], read: tuple[str, str, str | None]
+) -> None:
+    other = {name: "c" if value == read[0] else value for name, value in pair.items()}
+    lines = write(tmp_path, f"{json.dumps(pair)}\n{json.dumps(other)}\n")
+    assert read_pairs(lines) == (Pair(*read, 1), Pair("c", *read[1:], 2))
+    array = write(tmp_path, json.dumps([pair, other], indent=1))
+    assert read_pairs(array) == (Pair(*read, 1, "pair"), Pair("c", *read[1:], 2, "pair"))
+
+
+def test_two_lists_as_easysteer_has_them(tmp_path: Path) -> None:
+    config = {
+        "config_name": "mood",
+        "method": "diffmean",
+        "token_pos": "-1",
+        "positive_samples": ["a", "b"],
+        "negative_samples": ["c", "d"],
+    }
+    assert read_pairs(write(tmp_path, json.dumps(config, indent=2))) == (
+        Pair("a", "c", None, 1, "pair"),
+        Pair("b", "d", None, 2, "pair"),
+    )
+    assert refusal(write(tmp_path, json.dumps({**config, "negative_samples": ["c"]}))) == (
+        "error[E282]: the two lists have different lengths: 2 in 'positive_samples' and 1 in "
+        "'negative_samples'\n  = text i of the first belongs to text i of the second"
+    )
+
+
+def test_wrong_pairs_of_an_array_are_shown(tmp_path: Path) -> None:
+    text = '[\n {"positive": "a", "negative": "b"},\n {"chosen": "c", "rejected": "d"}\n]'
+    first = (
+        "error[E281]: pair 2: 'chosen' is not a field\n"
+        " --> p.jsonl:3:2\n"
+        "  |\n"
+        '3 |  {"chosen": "c", "rejected": "d"}\n'
+        "  |  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
+        "  |\n"
+        "  = fields: positive, negative, prompt\n"
+        "  = or those of CAA: answer_matching_behavior, answer_not_matching_behavior, question\n"
+        "  = or those of steering-vectors: positive_str, negative_str\n"
+        "  = or those of EasySteer: positive_samples, negative_samples\n\n"
+    )
+    found = refusal(write(tmp_path, text))
+    assert found.startswith(first)
+    assert found.count("error[E281]: pair 2") == 4
+    assert refusal(write(tmp_path, '[{"positive": "a" "negative": "b"}]')) == (
+        "error[E281]: 'p.jsonl' is not JSON\n"
+        " --> p.jsonl:1:19\n"
+        "  |\n"
+        '1 | [{"positive": "a" "negative": "b"}]\n'
+        "  |                   ^ Expecting ',' delimiter"
+    )
+    mixed = (
+        '[{"positive": "a", "negative": "b"}, {"positive": "c", "negative": "d", "prompt": "e"}]'
+    )
+    assert refusal(write(tmp_path, mixed)).startswith(
+        "error[E281]: pair 1 has no 'prompt', other pairs have one\n"
+    )

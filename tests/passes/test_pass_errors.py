@@ -27,6 +27,11 @@ def root(tmp_path: Path) -> Path:
     for name, layers, width in (("good", L, H), ("short", 2, H), ("wide", L, 8)):
         rows = {f"layer.{i}": rng.normal(size=width).astype(np.float32) for i in range(layers)}
         save_file(rows, tmp_path / f"{name}.safetensors")
+    (tmp_path / "banks").mkdir()
+    for name, count in (("more", L + 1), ("many", L + 2)):
+        np.save(tmp_path / f"banks/{name}.npy", rng.normal(size=(count, H)).astype(np.float32))
+        rows = {f"layer.{i}": rng.normal(size=H).astype(np.float32) for i in range(count)}
+        save_file(rows, tmp_path / f"banks/{name}.safetensors")
     square = np.eye(H, dtype=np.float32)
     (tmp_path / "maps").mkdir()
     save_file({"weight": square}, tmp_path / "maps" / "full.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import tempfile
 import tracemalloc
@@ -43,11 +44,23 @@ def _pkl_bytes() -> bytes:
     return pickle.dumps({i: np.arange(1, 7, dtype=np.float32) for i in (1, 2)})
 
 
+def _npz_bytes() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{str(i): np.arange(1, 7, dtype=np.float32) for i in (1, 2)})
+    return buffer.getvalue()
+
+
+def _json_bytes() -> bytes:
+    return json.dumps({"directions": {i: [1.0, 2.0, 3.0] for i in (1, 2)}}).encode()
+
+
 FORMATS: dict[str, Callable[[], bytes]] = {
     "a.gguf": _gguf_bytes,
     "a.safetensors": _safetensors_bytes,
     "a.pt": _pt_bytes,
     "a.pkl": _pkl_bytes,
+    "a.npz": _npz_bytes,
+    "a.json": _json_bytes,
 }
 
 

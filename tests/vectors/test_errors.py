@@ -19,6 +19,10 @@ from interv.errors import IntervError, Source, Span
 from interv.vectors import load_vector, save_vectors
 
 ONES = np.ones(4, np.float32)
+NAMED = (
+    "a bank has all of them named by layers, as in: layer.10, 10, layer_10, model.layers.10, "
+    "blocks.10.hook_resid_post, direction.10"
+)
 
 
 def refused(folder: Path, path: str, **options: Any) -> str:
@@ -69,7 +73,7 @@ def test_unknown_suffix(tmp_path: Path) -> None:
     assert refused(tmp_path, "calm.safetensor") == lines(
         "error[E221]: vector 'calm': 'calm.safetensor' is not a vector file by its suffix "
         "'.safetensor'",
-        "suffixes: .gguf, .pickle, .pkl, .pt, .safetensors",
+        "suffixes: .bin, .gguf, .json, .npy, .npz, .pickle, .pkl, .pt, .pth, .safetensors, .svec",
         "did you mean '.safetensors'?",
     )
 
@@ -164,6 +168,7 @@ def test_several_tensors_and_no_key(tmp_path: Path) -> None:
         "meant",
         f"tensors there: {shown} and 2 more",
         'choose one: key "p.00"',
+        NAMED,
     )
 
 
@@ -186,6 +191,7 @@ def test_gguf_without_directions_is_not_silently_empty(tmp_path: Path) -> None:
         "error[E224]: vector 'calm': 'a.gguf' holds 2 tensors, and no key says which is meant",
         "tensors there: vector.0, vector.1",
         'choose one: key "vector.0"',
+        NAMED,
     )
 
 
@@ -257,7 +263,7 @@ def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ([1, 2], "it holds a list, not a tensor or a dict of tensors"),
+        (["x", 2], "it holds a list, not a tensor or a dict of tensors"),
         ({"x": 3}, "its entry 'x' is a int, not a tensor"),
         (
             torch.ones(1).expand(2**30),

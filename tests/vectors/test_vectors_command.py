@@ -239,3 +239,43 @@ def test_shipped_vectors_are_made_of_the_pairs_beside_them(name: str) -> None:
     pairs = read_pairs((folder / "prompts" / name).with_suffix(".jsonl"))
     assert facts["pairs_digest"] == f"sha256:{pairs_digest(pairs)}"
     assert (facts["method"], facts["position"], facts["seed"]) == ("mean", "mean", "0")
+
+
+def test_convert_gives_rows_no_layers_by_itself(tmp_path: Path) -> None:
+    source, target = tmp_path / "evil.npy", tmp_path / "evil.safetensors"
+    rows = np.arange(1, 9, dtype=np.float32).reshape(4, 2)
+    np.save(source, rows)
+    assert run("convert", source, target) == (
+        1,
+        "",
+        "error[E238]: 'evil.npy' holds 4 rows, and does not say what they are\n"
+        "  = by hidden_states of Transformers, row 0 is the embedding, row i + 1 the output of "
+        "block i; such a bank has one row more than the model has blocks\n"
+        "  = --from-hidden-states if that is so, --from-blocks if row i is of block i\n",
+    )
+    assert not target.exists()
+    code, out, err = run("convert", source, target, "--from-hidden-states")
+    assert (code, out) == (0, f"{target}: layers 0..2, width 2\n")
+    assert err == (
+        "note: hidden_states[i + 1] is layer i: layers 0..2; that of hidden_states[0], the "
+        "embedding, is left out\n"
+        "note: most models give hidden_states[3] behind the final norm: then the direction of "
+        "layer 2 is of another stream than post_block[2]\n"
+    )
+    assert [read_vectors(target).at(n).tolist() for n in range(3)] == rows[1:].tolist()
+    assert run("convert", source, target, "--from-blocks", "--force")[0] == 0
+    assert read_vectors(target).layers == (0, 1, 2, 3)
+    assert run("convert", source, target, "--from-blocks", "--from-hidden-states", "--force") == (
+        1,
+        "",
+        "error[E252]: '--from-hidden-states' and '--from-blocks' exclude each other\n",
+    )
+
+
+def test_show_takes_a_row_and_a_numbering(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", W=np.arange(1, 9, dtype=np.float32).reshape(4, 2))
+    _, out, _ = run("show", tmp_path / "a.npz", "--key", "W", "--row", "3")
+    assert "holds   one direction for every layer, width 2\n" in out
+    _, out, _ = run("show", tmp_path / "a.npz", "--rows", "hidden_states")
+    assert "holds   layers 0..2, width 2\n" in out
+    assert "note    hidden_states[i + 1] is layer i: layers 0..2; that of" in out
