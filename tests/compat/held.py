@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
@@ -61,6 +61,30 @@ def lost(table: Table, uses: Sequence[Use], declared: Sequence[str]) -> list[tup
         for version in table.versions
         if table.find(use.name, version) is None and _is_known(table, use.name, version)
     ]
+
+
+def undeclared(table: Table, uses: Iterable[Use], declared: Sequence[str]) -> set[str]:
+    """Return what the runtime imports, or reads of that, and no seam declares.
+
+    Who declares a method declares its class; a name may be declared where it is defined.
+    """
+    known = {name for path in declared for name in _places(table, path)}
+    parts = {whole for one in known for whole in _wholes(one)}
+    uses = (use for use in uses if not use.optional)
+    return {use.name for use in uses if not parts & set(_places(table, use.name))}
+
+
+def _places(table: Table, name: str) -> Iterator[str]:
+    """Yield a name as it is written and, for each file that has it, as it is called there."""
+    yield dotted(name)
+    member = name.partition(":")[2]
+    for span in table.names.get(name, ()):
+        yield dotted(f"{span.file.removesuffix('.py').replace('/', '.')}:{member}")
+
+
+def _wholes(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    return (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def _is_known(table: Table, name: str, version: str) -> bool:

@@ -18,6 +18,7 @@ from tests.compat.held import (
     lost,
     parameters,
     unbound,
+    undeclared,
     ways,
     without_a_way,
     wrongly_looked_for,
@@ -30,12 +31,21 @@ NAMES = [name for seam in SEAMS for way in seam.candidates for name in way]
 OVERRIDES = {use.name: parameters(use.override) for use in USES if use.override}
 # What vLLM calls with its arguments by their names: managers are made in one place.
 BY_NAME = {"vllm.v1.core.single_type_kv_cache_manager:FullAttentionManager.__init__"}
+# What no seam declares: an object, which is made when it is first asked for, and fields without
+# which no engine could answer.
+BESIDE = {
+    "vllm.platforms:current_platform",
+    "vllm.platforms:current_platform.is_rocm",
+    "vllm.v1.engine:EngineCoreOutput.new_token_ids",
+    "vllm.v1.engine:EngineCoreOutput.request_id",
+}
 # Ways that only some versions have: which is taken where, 0 for the newest.
 CHANGES = {
     "a request may wait": {"0.26.0": 1, "0.31.0": 0},
     "a chunk may end early": {"0.26.0": 1, "0.28.0": 0},
-    "the server": {"0.26.0": 1, "0.29.0": 0},
-    "length of a new request's prompt": {"0.26.0": 1, "0.29.0": 0},
+    "the server's application": {"0.26.0": 1, "0.29.0": 0},
+    "which blocks are new": {"0.26.0": 1, "0.28.0": 0},
+    "the length of a new request's prompt": {"0.26.0": 1, "0.29.0": 0},
 }
 
 
@@ -69,6 +79,11 @@ def test_what_a_class_does_not_show_is_declared_as_an_attribute() -> None:
 
 def test_every_version_has_what_is_imported() -> None:
     assert lost(TABLE, USES, [name.path for name in NAMES]) == []
+
+
+def test_what_is_imported_is_declared() -> None:
+    """So that an engine which was asked for an intervention says at its start what is missing."""
+    assert undeclared(TABLE, USES, [name.path for name in NAMES]) <= BESIDE
 
 
 def test_methods_that_stand_for_one_of_vllm_take_its_calls() -> None:
