@@ -94,17 +94,23 @@ def test_a_name_that_goes_away_is_found() -> None:
     """Take every name of every seam away from one version in turn."""
     for seam in SEAMS:
         for version in TABLE.versions:
-            (way, *others) = ways(TABLE, seam, version)
-            for name in seam.candidates[way]:
+            there = ways(TABLE, seam, version)
+            for name in seam.candidates[there[0]]:
                 shorter = _without(TABLE, name.path, version)
-                assert ways(shorter, seam, version) == others
-                expected = [] if others else [(seam.title, version)]
+                left = [way for way in there if name not in seam.candidates[way]]
+                assert ways(shorter, seam, version) == left
+                expected = [] if left else [(seam.title, version)]
                 assert without_a_way(shorter, [seam]) == expected
 
 
 def test_an_import_that_goes_away_is_found() -> None:
     name = "vllm.distributed.utils:get_pp_indices"
     assert lost(_without(TABLE, name, "0.29.0"), USES, []) == [(name, "0.29.0")]
+
+
+def test_an_import_that_no_seam_declares_is_found() -> None:
+    declared = [name.path for name in NAMES if not name.path.endswith(":get_pp_indices")]
+    assert undeclared(TABLE, USES, declared) - BESIDE == {"vllm.distributed.utils:get_pp_indices"}
 
 
 def test_an_attribute_that_a_class_does_not_show_is_found() -> None:
