@@ -1,14 +1,17 @@
 """The `vllm.general_plugins` entry point: the list of seams, each inert without `--intervention`.
 
 A seam is a method of vLLM and the function that is called around it. They stand by the process that
-calls them, with the file that they lie in; in a process that has several roles all of them do.
+calls them, with the file that they lie in; in a process that has several roles all of them do. On a
+vLLM that lacks one of them none is wrapped.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+from interv.errors import IntervError
 from interv.runtime import compat
 from interv.runtime.wrap import wrap_seam
 
@@ -17,10 +20,30 @@ Seam: TypeAlias = tuple[Any, str, Any] | tuple[Any, str, Any, Any]
 
 
 def register() -> None:
-    """Install the seams in this process; calling it again changes nothing."""
+    """Install the seams in this process; calling it again changes nothing.
+
+    All that interv needs of vLLM is looked at before anything is wrapped.
+    """
+    error = compat.fault()
+    if error is not None:
+        _refuse(error)
+        return
     for seams in (_frontend(), _scheduler(), _worker()):
         for seam in seams:
             wrap_seam(*seam)
+
+
+def _refuse(error: IntervError) -> None:
+    """Have those told who ask for interventions, and nobody else disturbed."""
+    from interv.runtime.frontend import unsupported
+
+    compat.log.warning("interv does nothing here: %s", "; ".join((error.message, *error.notes)))
+    arguments = compat.arguments_class()
+    if arguments is None:
+        unsupported.refuse_command(sys.argv, error)
+        return
+    for seam in unsupported.refusing_seams(arguments):
+        wrap_seam(*seam)
 
 
 def _frontend() -> Iterator[Seam]:
@@ -59,13 +82,15 @@ def _scheduler() -> Iterator[Seam]:
     )
 
     scheduler = compat.scheduler_class()
-    yield scheduler, "_handle_blocked_waiting_request", waiting.handle_waiting
+    yield scheduler, "__init__", clean_blocks.init
+    yield from compat.waiting_seams(waiting.admits)
     yield scheduler, "_free_request", waiting.free_request
     yield scheduler, "update_from_output", failed.update_from_output
     yield scheduler, "update_from_output", waiting.update_from_output
     yield scheduler, "_get_new_block_ids_to_zero", clean_blocks.new_block_ids_to_zero
-    yield scheduler, "_reserve_prefill_lookahead", schedule.reserve_prefill_lookahead
-    yield scheduler, "_get_local_prefix_cache_hit", schedule.local_hit
+    if not compat.lacks("kv"):
+        yield scheduler, "__init__", schedule.init
+        yield from compat.chunk_seams(schedule.of_scheduler)
     core = compat.engine_core_class()
     yield core, "preprocess_add_request", block_keys.preprocess_add_request
     for name in ("step", "step_with_batch_queue"):

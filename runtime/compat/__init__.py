@@ -5,10 +5,12 @@ Nothing here imports vLLM before it is asked for.
 
 from __future__ import annotations
 
-import logging
-
+from interv.runtime.compat.chunks import (
+    ask_for_chunks as ask_for_chunks,
+    chunk_seams as chunk_seams,
+)
 from interv.runtime.compat.classes import (
-    SERVER as SERVER,
+    arguments_class as arguments_class,
     beam_search_classes as beam_search_classes,
     block_keys_module as block_keys_module,
     compilation_config_class as compilation_config_class,
@@ -24,6 +26,7 @@ from interv.runtime.compat.classes import (
     output_processor_classes as output_processor_classes,
     plain_adapter_wrapper as plain_adapter_wrapper,
     scheduler_class as scheduler_class,
+    server_module as server_module,
     serving_class as serving_class,
     worker_wrapper_class as worker_wrapper_class,
 )
@@ -34,6 +37,7 @@ from interv.runtime.compat.configuration import (
     encoder as encoder,
     has_stock_compiler as has_stock_compiler,
     is_compiled as is_compiled,
+    is_sequence_parallel as is_sequence_parallel,
     largest as largest,
     model_name as model_name,
     norm_rounding as norm_rounding,
@@ -42,19 +46,32 @@ from interv.runtime.compat.configuration import (
     text_config as text_config,
     trace_without_compiling as trace_without_compiling,
 )
+from interv.runtime.compat.lookup import look as look, missing as missing
+from interv.runtime.compat.new_blocks import (
+    blanks_every_kind as blanks_every_kind,
+    note_new_blocks as note_new_blocks,
+)
 from interv.runtime.compat.requests import (
     add_output as add_output,
     bad_request as bad_request,
     end_failed as end_failed,
     has_finished as has_finished,
     is_stop as is_stop,
+    prompt_length as prompt_length,
 )
 from interv.runtime.compat.version import (
     NEWEST as NEWEST,
     OLDEST as OLDEST,
+    check_number as check_number,
+    check_server as check_server,
     check_version as check_version,
+    fault as fault,
+    lacks as lacks,
+    log as log,
+    tried as tried,
     vllm_version as vllm_version,
 )
+from interv.runtime.compat.waiting import waiting_seams as waiting_seams
 from interv.runtime.compat.worker import (
     Runner as Runner,
     Worker as Worker,
@@ -74,6 +91,6 @@ from interv.runtime.compat.worker import (
     owned_layers as owned_layers,
     pipeline_stage as pipeline_stage,
     replace_attention as replace_attention,
+    settle_platform as settle_platform,
+    with_lengths as with_lengths,
 )
-
-log = logging.getLogger("vllm.interv")

@@ -5,8 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-# The module of the HTTP server, in the processes that have one.
-SERVER = "vllm.entrypoints.launchers.api_server.entry"
+from interv.runtime.compat.lookup import loaded
+from interv.runtime.compat.seams_frontend import SERVER
+
+
+def server_module() -> Any:
+    """Return the module of the HTTP server, in the processes that have one; None elsewhere."""
+    return loaded(SERVER)
 
 
 def engine_args_class() -> Any:
@@ -14,6 +19,14 @@ def engine_args_class() -> Any:
     from vllm.engine.arg_utils import EngineArgs
 
     return EngineArgs
+
+
+def arguments_class() -> Any:
+    """Return that class where it may be missing, as on a vLLM that is not known; None then."""
+    try:
+        return engine_args_class()
+    except Exception:  # whatever another version does
+        return None
 
 
 def compilation_config_class() -> Any:
@@ -114,7 +127,7 @@ def beam_search_classes() -> list[Any]:
         from vllm.entrypoints.generate.beam_search.offline import BeamSearchOfflineMixin
 
         found.append(BeamSearchOfflineMixin)
-    if SERVER in sys.modules:
+    if server_module() is not None:
         from vllm.entrypoints.generate.beam_search.online import BeamSearchOnlineMixin
 
         found.append(BeamSearchOnlineMixin)

@@ -77,6 +77,14 @@ def has_stock_compiler(config: VllmConfig) -> bool:
     return bool(config.compilation_config.mode == CompilationMode.STOCK_TORCH_COMPILE)
 
 
+def is_sequence_parallel(config: VllmConfig) -> bool:
+    """Say whether ranks have some of a batch's rows each between the layers.
+
+    Only up to 0.31 there is such a mode of the compiler.
+    """
+    return bool(getattr(config.compilation_config.pass_config, "enable_sp", False))
+
+
 def norm_rounding(config: VllmConfig) -> Rounding:
     """Return where the engine's fused add-RMSNorm rounds, as vLLM would run it here."""
     priority = config.kernel_config.ir_op_priority.fused_add_rms_norm

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from interv.runtime.compat.lookup import way
+from interv.runtime.compat.seams_kv import PROMPT
+
+
+def prompt_length(new: Any) -> int:
+    """Return the length of the prompt of a request that is new to a runner."""
+    if way(PROMPT) == 0:
+        return int(new.prompt_len)
+    return len(new.prompt_embeds if new.prompt_token_ids is None else new.prompt_token_ids)
+
 
 def has_finished(request: Any) -> bool:
     """Say whether a request that ended came to its end, and was not aborted."""
@@ -50,10 +60,8 @@ def add_output(outputs: dict[int, Any], request: Any, said: dict[str, Any]) -> N
 
 
 def bad_request(message: str) -> Exception:
-    """Return the exception that vLLM answers with HTTP 400 (older ones: a ValueError)."""
-    try:
-        from vllm.exceptions import VLLMValidationError
-    except ImportError:
-        return ValueError(message)
+    """Return the exception that vLLM answers with HTTP 400."""
+    from vllm.exceptions import VLLMValidationError
+
     made: Exception = VLLMValidationError(message)
     return made

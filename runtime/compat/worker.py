@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from interv.runtime.compat.configuration import VllmConfig
@@ -90,7 +91,8 @@ def full_attention_kinds() -> tuple[type, ...]:
 
 def blanks_all(kv_cache_config: Any) -> bool:
     """Say whether vLLM blanks every new block of such caches, whoever wrote it."""
-    return bool(kv_cache_config.has_mamba_layers or kv_cache_config.has_mixed_precision_kv_cache)
+    mixed = getattr(kv_cache_config, "has_mixed_precision_kv_cache", False)
+    return bool(kv_cache_config.has_mamba_layers or mixed)
 
 
 def attention_layers(group: Any) -> Sequence[str]:
@@ -127,6 +129,26 @@ def most_captured(runner: Runner) -> int:
 def is_v2(runner: Runner) -> bool:
     """Say whether a runner is vLLM's second model runner."""
     return hasattr(runner, "req_states")
+
+
+def with_lengths(common: Any, **changes: Any) -> Any:
+    """Return attention's metadata with other lengths; copies made of the old ones are made anew."""
+    stale = ("_seq_lens_cpu", "_num_computed_tokens_cpu")  # of versions up to 0.29
+    again = {one.name: None for one in fields(common) if one.name in stale}
+    return replace(common, **again, **changes)
+
+
+def settle_platform() -> None:
+    """Let a trace take what CPU this is for a constant, which it asks for in each activation.
+
+    The answer is a named tuple of the standard library that torch 2.11 cannot trace once it has
+    been asked for before.
+    """
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        found = current_platform.get_cpu_architecture()
+        type(current_platform).get_cpu_architecture = classmethod(lambda cls: found)
 
 
 def is_rocm() -> bool:

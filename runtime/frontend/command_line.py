@@ -86,6 +86,8 @@ def create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) ->
         return original(self, *args, **kwargs)
     with _exit_on_error(getattr(self, _FROM_COMMAND_LINE, False)):
         compat.check_version()
+        if compat.server_module() is not None or hasattr(self, _FROM_COMMAND_LINE):
+            compat.check_server()
         options = options_of(whole)
         assert options is not None
         documents = load_documents(options["files"])
@@ -104,9 +106,10 @@ def create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) ->
 
 def _guard_frontend() -> None:
     """Look at what comes in beside `process_inputs`, in a process that has a server or an `LLM`."""
-    if compat.SERVER in sys.modules:
+    server = compat.server_module()
+    if server is not None and not compat.lacks("http"):
         wrap_seam(compat.serving_class(), "_check_model", check_model)
-        wrap_seam(sys.modules[compat.SERVER], "build_app", build_app)
+        wrap_seam(server, "build_app", build_app)
     for found in compat.beam_search_classes():
         wrap_seam(found, "beam_search", beam_search)
 

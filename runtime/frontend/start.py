@@ -95,16 +95,16 @@ def _no_program() -> IntervError:
 
 
 def _refuse(config: compat.VllmConfig, bundle: Bundle) -> None:
-    parallel, compilation = config.parallel_config, config.compilation_config
+    parallel = config.parallel_config
     refused = {
-        "sequence parallelism": getattr(compilation.pass_config, "enable_sp", False),
-        "dual-batch overlap": getattr(parallel, "use_ubatching", parallel.enable_dbo),
+        "sequence parallelism": compat.is_sequence_parallel(config),
+        "dual-batch overlap": parallel.use_ubatching,
         # torch alone traces a graph for each size, or on a CPU none at all.
         "compilation mode 1 (STOCK_TORCH_COMPILE)": compat.has_stock_compiler(config),
         # Its later blocks see other tokens than its first ones.
         "fast prefill of shared caches": config.cache_config.kv_sharing_fast_prefill,
         # A rank of it has some of a request's tokens only, and not in the order of their positions.
-        "prefill context parallelism": getattr(parallel, "prefill_context_parallel_size", 1) > 1,
+        "prefill context parallelism": parallel.prefill_context_parallel_size > 1,
         "encoder-decoder models": config.model_config.is_encoder_decoder,
         # A block that another engine has computed has no rows here.
         "captures beside a KV connector": bool(bundle.captures and config.kv_transfer_config),

@@ -200,13 +200,15 @@ class _Edits:
         return b"".join([*directions, numbers, seen, rest])
 
 
-def keys_of_block(original: Any, request: Any, start: int, end: int) -> list[Any]:
+def keys_of_block(
+    original: Any, request: Any, start: int, end: int, *args: Any, **kwargs: Any
+) -> list[Any]:
     """Add the key of an edited block; wraps `kv_cache_utils._gen_prompt_embeds_extra_hash_keys`.
 
     That is the last of the functions that make up the extra keys of a block, and the one that
     knows which tokens the block has.
     """
-    found: list[Any] = original(request, start, end)
+    found: list[Any] = original(request, start, end, *args, **kwargs)
     keys: BlockKeys | None = getattr(request, "interv", None)
     if keys is None:
         return found
@@ -214,7 +216,9 @@ def keys_of_block(original: Any, request: Any, start: int, end: int) -> list[Any
     return found if key is None else [*found, (TAG, key)]
 
 
-def preprocess_add_request(original: Any, self: Any, request: Any) -> Any:
+def preprocess_add_request(
+    original: Any, self: Any, request: Any, *args: Any, **kwargs: Any
+) -> Any:
     """Have an engine's requests know their keys; wraps `EngineCore.preprocess_add_request`."""
     carried = self.vllm_config.additional_config
     hasher = self.request_block_hasher
@@ -222,7 +226,7 @@ def preprocess_add_request(original: Any, self: Any, request: Any) -> Any:
     if armed and not hasattr(self, "interv"):
         self.interv = PrefixKeys(carried.bundle)
         self.request_block_hasher = _knowing(hasher, self.interv)
-    return original(self, request)
+    return original(self, request, *args, **kwargs)
 
 
 def _knowing(hasher: Any, keys: PrefixKeys) -> Any:

@@ -1,7 +1,8 @@
 """How far a cached prefix may reach: not over a prompt token that is captured.
 
 The rows of a token are there only where it runs. What is cached of the prompt before the first
-captured token is used as always; requests that capture nothing of their prompt lose nothing.
+captured token is used as always; requests that capture nothing of their prompt lose nothing. Nor
+does it reach over the queries that a KV policy judges a request's first compaction by.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from interv.codegen.bundle import Bundle
 from interv.passes.graph.selector_masks import Tokens, select
 from interv.runtime.choice import Choice
+from interv.runtime.kv.scheduler.schedule import most_cached
 
 # Where the position is kept among the attributes of the scheduler's request.
 FIRST = "interv_first_captured"
@@ -39,23 +41,24 @@ def note_first(request: Any, bundle: Bundle, choice: Choice) -> None:
         setattr(request, FIRST, first_captured(bundle, choice, list(ids)))
 
 
-def get_computed_blocks(original: Any, self: Any, request: Any) -> Any:
-    """Look up a request's cached blocks up to its first captured token.
+def get_computed_blocks(original: Any, self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+    """Look up a request's cached blocks up to the first token that has to be run.
 
     Wraps `KVCacheManager.get_computed_blocks`, which always leaves the last token to be run; the
     same bound is what we lower.
     """
-    first = getattr(request, FIRST, None)
-    if first is None:
-        return original(self, request)
+    bounds = [getattr(request, FIRST, None), most_cached(self, request)]
+    most = min((one for one in bounds if one is not None), default=None)
+    if most is None:
+        return original(self, request, *args, **kwargs)
     coordinator = self.coordinator
     find = coordinator.find_longest_cache_hit
 
-    def bounded(hashes: Any, longest: int) -> Any:
-        return find(hashes, min(longest, first))
+    def bounded(hashes: Any, longest: int, *rest: Any, **more: Any) -> Any:
+        return find(hashes, min(longest, most), *rest, **more)
 
     coordinator.find_longest_cache_hit = bounded
     try:
-        return original(self, request)
+        return original(self, request, *args, **kwargs)
     finally:
         del coordinator.find_longest_cache_hit

@@ -41,6 +41,13 @@ class Written:
         return blanked
 
 
+def init(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+    """Have the new blocks of all attention layers noted; wraps `Scheduler.__init__`."""
+    original(self, *args, **kwargs)
+    if getattr(self.kv_cache_config, _CLEANS, False):
+        compat.note_new_blocks(self.kv_cache_manager)
+
+
 def kv_cache_configs(original: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
     """Have the caches of an engine with edits blanked; wraps `get_kv_cache_configs`."""
     made = original(config, *args, **kwargs)
@@ -80,9 +87,9 @@ def written_of(manager: Any) -> Written:
     return written
 
 
-def new_block_ids_to_zero(original: Any, self: Any) -> list[int] | None:
+def new_block_ids_to_zero(original: Any, self: Any, *args: Any, **kwargs: Any) -> list[int] | None:
     """Have the worker blank what edits wrote; wraps `Scheduler._get_new_block_ids_to_zero`."""
-    new: list[int] | None = original(self)
+    new: list[int] | None = original(self, *args, **kwargs)
     config = self.kv_cache_config
     if not getattr(config, _CLEANS, False):
         return new

@@ -30,11 +30,13 @@ def not_finite(choice: Choice, dtype: str, largest: float) -> IntervError:
     )
 
 
-def update_from_output(original: Any, self: Any, scheduled: Any, output: Any) -> Any:
+def update_from_output(
+    original: Any, self: Any, scheduled: Any, output: Any, *args: Any, **kwargs: Any
+) -> Any:
     """End the requests whose stream is not finite; wraps `Scheduler.update_from_output`."""
     names = getattr(output, NOT_FINITE, ())
     ended = _end(self, scheduled, names) if names else []
-    result = original(self, scheduled, output)
+    result = original(self, scheduled, output, *args, **kwargs)
     for request in ended:
         said = {**getattr(request, SAID, {}), FAILURE: getattr(request, WHY)}
         compat.add_output(result, request, said)

@@ -135,10 +135,10 @@ def _gate(scheduler: Any) -> Gate | None:
     return gate
 
 
-def handle_waiting(original: Any, self: Any, request: Any) -> bool:
-    """Hold a waiting request; wraps `Scheduler._handle_blocked_waiting_request`."""
-    gate = _gate(self)
-    return (gate is None or gate.admits(self, request)) and bool(original(self, request))
+def admits(scheduler: Any, request: Any) -> bool:
+    """Say whether a waiting request may run in this step; a scheduler without edits holds none."""
+    gate = _gate(scheduler)
+    return gate is None or gate.admits(scheduler, request)
 
 
 def free_request(original: Any, self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -155,15 +155,15 @@ def free_request(original: Any, self: Any, request: Any, *args: Any, **kwargs: A
     return ({**(result[0] or {}), **said}, *result[1:]) if said else result
 
 
-def abort_requests(original: Any, self: Any, request_ids: Any) -> Any:
+def abort_requests(original: Any, self: Any, request_ids: Any, *args: Any, **kwargs: Any) -> Any:
     """Know an end by a stop string, whose request is named twice; wraps the core's method."""
     gate = _gate(self.scheduler)
     if gate is None:
-        return original(self, request_ids)
+        return original(self, request_ids, *args, **kwargs)
     counts = Counter(request_ids)
     gate.stopped = frozenset(name for name, count in counts.items() if count > 1)
     try:
-        return original(self, request_ids)
+        return original(self, request_ids, *args, **kwargs)
     finally:
         gate.stopped = frozenset()
 

@@ -29,13 +29,14 @@ from interv.runtime.wrap import wrap
 from interv.sinks.results import engine_folder
 
 
-def after_init_device(original: Any, self: Any) -> None:
+def after_init_device(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
     """Attach to the worker once it has a device and a runner; wraps `init_device`."""
-    original(self)
+    original(self, *args, **kwargs)
     carried = self.vllm_config.additional_config
     if not isinstance(carried, InterventionConfig):
         return
     if carried.bundle.spliced:
+        compat.settle_platform()
         attach(self.worker, carried)
     if carried.bundle.kv is not None:
         from interv.runtime.kv.worker.worker import attach_kv
@@ -186,8 +187,8 @@ def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
     rows: dict[int, tuple[Choice, str]] = {}  # and its id, by the runner's own index of it
     steps: list[Step] = []  # the one that runs
 
-    def add(original: Any, scheduler_output: Any) -> Any:
-        result = original(scheduler_output)
+    def add(original: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(scheduler_output, *args, **kwargs)
         for new in scheduler_output.scheduled_new_reqs:
             index = runner.req_states.req_id_to_index[new.req_id]
             rows[index] = choice_in(new.sampling_params, engine.default), new.req_id

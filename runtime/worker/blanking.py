@@ -15,13 +15,13 @@ from interv.runtime.wrap import wrap
 def hook_blank(runner: compat.Runner) -> None:
     """Have a runner blank the blocks that a step names, on a CPU as on a GPU.
 
-    On a GPU vLLM's own kernel does it, one launch for all layers, on the stream of the model. With
-    a KV policy it waits until what is packed in the step has been read: the block that one request
-    gives up may be one that another is given.
+    On a GPU vLLM's own kernel does it where it knows all layers, one launch for all of them, on the
+    stream of the model. With a KV policy it waits until what is packed in the step has been read:
+    the block that one request gives up may be one that another is given.
     """
 
     def blank(original: Any, ids: Sequence[int]) -> None:
-        if runner.device.type != "cpu":
+        if runner.device.type != "cpu" and compat.blanks_every_kind(runner.kv_cache_config):
             original(ids)
             return
         for cache in _caches(runner):

@@ -17,13 +17,15 @@ from interv.codegen.bundle import Column
 from interv.document.spec import Everything, Selector, Token
 from interv.request.inline import Inline, spare_bits
 from interv.runtime.choice import RESOLVED, Choice, choice_in
+from interv.runtime.compat import waiting
 from interv.runtime.config import SEATS, InterventionConfig
 from interv.runtime.counters import HELD, Counters
-from interv.runtime.scheduler.waiting import Gate, free_request, handle_waiting
+from interv.runtime.scheduler.waiting import Gate, admits, free_request
 from interv.runtime.worker.engine import Engine
 from tests.runtime.small import bundle, step
 
 SLOTS, SPARE = 3, 4
+handle = waiting.handle(admits)
 FIXED: tuple[Selector, ...] = (Everything(), *(Token(ids=(100 + i,)) for i in range(63 - SPARE)))
 
 
@@ -94,7 +96,7 @@ class Scheduler:
         skipped: deque[Request] = deque()
         while self.waiting and budget and len(self.running) < self.room:
             request = self.waiting[0]
-            if not handle_waiting(lambda _, one: not one.blocked, self._seen(), request):
+            if not handle(lambda _, one: not one.blocked, self._seen(), request):
                 skipped.appendleft(self.waiting.popleft())
                 continue
             self.running.append(self.waiting.popleft())
@@ -347,6 +349,6 @@ def test_a_scheduler_without_interventions_is_left_alone() -> None:
     bare = SimpleNamespace(vllm_config=SimpleNamespace(additional_config={}))
     asked = request("a", NAMED[1], report=True)
     for said in (True, False):
-        assert handle_waiting(lambda _, one, said=said: said, bare, asked) is said
+        assert handle(lambda _, one, said=said: said, bare, asked) is said
     assert free_request(lambda *_: (None, None), bare, asked) == (None, None)
     assert not hasattr(bare, "interv")

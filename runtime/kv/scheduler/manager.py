@@ -60,7 +60,12 @@ class CompressingManager(FullAttentionManager):  # type: ignore[misc]  # vLLM is
         return needed
 
     def allocate_new_blocks(
-        self, request_id: str, num_tokens: int, num_tokens_main_model: int
+        self,
+        request_id: str,
+        num_tokens: int,
+        num_tokens_main_model: int,
+        *args: Any,
+        **kwargs: Any,
     ) -> list[Any]:
         """Compact where the request is at a point, then give it blocks up to `num_tokens`."""
         schedule = self._schedules[request_id]
@@ -69,7 +74,9 @@ class CompressingManager(FullAttentionManager):  # type: ignore[misc]  # vLLM is
             if schedule.is_point(count) and self.req_to_blocks[request_id]:
                 self._compact(request_id, schedule, count)
             num_tokens -= schedule.dropped(count)
-        made: list[Any] = super().allocate_new_blocks(request_id, num_tokens, num_tokens)
+        made: list[Any] = super().allocate_new_blocks(
+            request_id, num_tokens, num_tokens, *args, **kwargs
+        )
         return made
 
     def _moves(self, request_id: str, schedule: Schedule) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from interv.kv.schedule import Schedule
 from interv.kv.settings import KvSettings
+from interv.runtime import compat
 from interv.runtime.config import InterventionConfig
 from interv.runtime.kv.asked import is_compressed
 from interv.runtime.kv.tally import Tally, tally_path
@@ -46,12 +47,26 @@ class KvScheduler:
         return found
 
 
-def _of(scheduler: Any) -> KvScheduler | None:
-    """Return the scheduler's own, made on first use; None where no policy is declared."""
-    if not hasattr(scheduler, _KNOWN):
-        setattr(scheduler, _KNOWN, _make(scheduler))
-    found: KvScheduler | None = getattr(scheduler, _KNOWN)
+def of_scheduler(scheduler: Any) -> KvScheduler | None:
+    """Return what a scheduler knows of compactions; None where no policy is declared."""
+    found: KvScheduler | None = getattr(scheduler, _KNOWN, None)
     return found
+
+
+def most_cached(manager: Any, request: Any) -> int | None:
+    """Return how many of a request's tokens its cache manager may take as cached; None for any."""
+    known = of_scheduler(manager)
+    return None if known is None else known.most_cached(request)
+
+
+def init(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+    """Have a scheduler and its cache manager know the policy; wraps `Scheduler.__init__`."""
+    original(self, *args, **kwargs)
+    known = _make(self)
+    if known is not None:
+        setattr(self, _KNOWN, known)
+        setattr(self.kv_cache_manager, _KNOWN, known)
+        compat.ask_for_chunks(self)
 
 
 def _make(scheduler: Any) -> KvScheduler | None:
@@ -70,26 +85,3 @@ def _make(scheduler: Any) -> KvScheduler | None:
     manager.tally = Tally(Path(tally_path(carried.counters, rank)), block_bytes)
     settings = carried.bundle.kv
     return KvScheduler(settings, make_policy(settings).needs_queries, manager)
-
-
-def reserve_prefill_lookahead(
-    original: Any, self: Any, request: Any, num_computed_tokens: int, num_new_tokens: int
-) -> int:
-    """End a chunk at the next compaction; wraps `Scheduler._reserve_prefill_lookahead`."""
-    new: int = original(self, request, num_computed_tokens, num_new_tokens)
-    kv = _of(self)
-    return new if kv is None else kv.clip(request, num_computed_tokens, new)
-
-
-def local_hit(original: Any, self: Any, request: Any) -> Any:
-    """Leave the queries before a compaction to be computed, whatever is cached.
-
-    Wraps `Scheduler._get_local_prefix_cache_hit`.
-    """
-    blocks, count, *rest = original(self, request)
-    kv = _of(self)
-    most = None if kv is None else kv.most_cached(request)
-    if most is not None and count > most:
-        blocks = self.kv_cache_manager.truncate_computed_blocks(blocks, most)
-        count = most
-    return (blocks, count, *rest)

@@ -45,11 +45,11 @@ class Shortening:
     kv_lengths: torch.Tensor | None = None  # what a captured graph reads, where there are such
 
     def build(
-        self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False
+        self, common_prefix_len: int, common_attn_metadata: Any, *args: Any, **kwargs: Any
     ) -> Any:
         """Build the metadata of a forward pass."""
         if self.kv_steps is not None:
             common_attn_metadata = self.kv_steps.shortened(common_attn_metadata, self.kv_lengths)
         return super().build(  # type: ignore[misc]  # of vLLM's class behind it
-            common_prefix_len, common_attn_metadata, fast_build
+            common_prefix_len, common_attn_metadata, *args, **kwargs
         )

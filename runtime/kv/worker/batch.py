@@ -82,8 +82,8 @@ class FirstBatches:
     def hook(self, begin: Callable[[Batch], None], end: Callable[[], None]) -> None:
         """Call `begin` when the batch is settled and `end` behind the model."""
 
-        def update(original: Any, scheduler_output: Any) -> Any:
-            result = original(scheduler_output)
+        def update(original: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(scheduler_output, *args, **kwargs)
             self._preempted |= scheduler_output.preempted_req_ids or set()
             if self._runner.input_batch.num_reqs:
                 begin(self._batch(bool(scheduler_output.scheduled_new_reqs)))
@@ -141,11 +141,11 @@ class SecondBatches:
     def hook(self, begin: Callable[[Batch], None], end: Callable[[], None]) -> None:
         """Call `begin` when the batch is settled and `end` behind the model."""
 
-        def add(original: Any, scheduler_output: Any) -> Any:
-            result = original(scheduler_output)
+        def add(original: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(scheduler_output, *args, **kwargs)
             index = self._runner.req_states.req_id_to_index
             for new in scheduler_output.scheduled_new_reqs:
-                first = _first_point(self._settings, new.prompt_len, new.sampling_params)
+                first = _first_point(self._settings, compat.prompt_length(new), new.sampling_params)
                 self._first[index[new.req_id]] = first
             return result
 

@@ -5,7 +5,6 @@ Dims: `R` requests of the batch, `T` tokens of the forward pass.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 
 from interv.kv import schedule
 from interv.kv.settings import KvSettings
+from interv.runtime import compat
 from interv.runtime.kv.worker.batch import Batch, sent
 from interv.runtime.kv.worker.ring import Ring
 
@@ -67,7 +67,7 @@ class Steps:
         """
         if lengths is not None:
             lengths = lengths[: len(common.seq_lens)].copy_(common.seq_lens)
-            common = replace(common, seq_lens=lengths)
+            common = compat.with_lengths(common, seq_lens=lengths)
         count = len(self._batch.ids)
         if not count:
             return common
@@ -84,7 +84,7 @@ class Steps:
             bound = bound.clone()
             bound[:count] -= torch.from_numpy(self._dropped).to(bound.dtype)
         longest = int((self._batch.counts + np.diff(starts) - self._dropped).max())
-        return replace(
+        return compat.with_lengths(
             common, seq_lens=lengths, max_seq_len=longest, seq_lens_cpu_upper_bound=bound
         )
 
