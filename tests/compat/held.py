@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
-from typing import Any
 
 from python_names import Found
 from seam_table import Table
@@ -66,12 +65,13 @@ def lost(table: Table, uses: Sequence[Use], declared: Sequence[str]) -> list[tup
 def undeclared(table: Table, uses: Iterable[Use], declared: Sequence[str]) -> set[str]:
     """Return what the runtime imports, or reads of that, and no seam declares.
 
-    Who declares a method declares its class; a name may be declared where it is defined.
+    Who declares a method declares its class; a name may be declared where it is defined. What is
+    read of an object that is no class and no module is not looked for.
     """
     known = {name for path in declared for name in _places(table, path)}
     parts = {whole for one in known for whole in _wholes(one)}
-    uses = (use for use in uses if not use.optional)
-    return {use.name for use in uses if not parts & set(_places(table, use.name))}
+    looked = (u for u in uses if not u.optional and _is_known(table, u.name, table.versions[-1]))
+    return {use.name for use in looked if not parts & set(_places(table, use.name))}
 
 
 def _places(table: Table, name: str) -> Iterator[str]:
@@ -97,11 +97,9 @@ def dotted(name: str) -> str:
     return name.replace(":", ".")
 
 
-def parameters(form: str, kind: str = "def") -> inspect.Signature:
+def parameters(form: str) -> inspect.Signature:
     """Return the signature that is written down, with `...` for every default."""
-    written = form.removeprefix("async ").partition(") ->")[0]
-    text = written if written.endswith(")") else f"{written})"
-    (function,) = ast.parse(f"def f{text}: ...").body
+    (function,) = ast.parse(f"def f{form.removeprefix('async ')}: ...").body
     assert isinstance(function, ast.FunctionDef)
     args = function.args
     plain = [*args.posonlyargs, *args.args]
@@ -143,46 +141,48 @@ _BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BOUND = {"def": 1, "property": 1, "classmethod": 1}
 
 
-def refused(
-    found: Found, ours: inspect.Signature, member: bool = True, by_name: bool = False
-) -> list[str]:
-    """Return the calls of vLLM's function that ours does not take, as written."""
+def refused(found: Found, ours: inspect.Signature, bound: int, how: str = "both") -> list[str]:
+    """Return the calls of vLLM's function that ours does not take, as written.
+
+    `how` vLLM gives its arguments: "by place", "by name", or who knows, "both".
+    """
     wrong = []
-    bound = _BOUND.get(found.kind, 0) if member else 0
     for args, kwargs in calls(parameters(found.form), bound):
-        if by_name and len(args) > bound:
+        if how == ("by name" if len(args) > bound else "by place"):
             continue
+        # A static method that became a plain one, called of an object.
+        given = ["self", *args] if found.kind == "static" and "self" in ours.parameters else args
         try:
-            ours.bind(*args, **kwargs)
+            ours.bind(*given, **kwargs)
         except TypeError as error:
-            said = ", ".join([*args, *(f"{name}=…" for name in kwargs)])
+            said = ", ".join([*given, *(f"{name}=…" for name in kwargs)])
             wrong.append(f"({said}): {error}")
     return list(dict.fromkeys(wrong))
 
 
+def bound_of(name: str, found: Found) -> int:
+    """Return how many arguments come with the object or the class of a method."""
+    return _BOUND.get(found.kind, 0) if "." in name.partition(":")[2] else 0
+
+
 def unbound(
-    table: Table, ours: Mapping[str, inspect.Signature], by_name: Container[str] = ()
+    table: Table, ours: Mapping[str, inspect.Signature], hows: Mapping[str, str]
 ) -> list[tuple[str, str, str]]:
     """Return the calls that a function of ours does not take, which stands for one of vLLM's.
 
-    Of those in `by_name`, vLLM gives every argument by its name.
+    `hows` says of some how vLLM gives their arguments.
     """
     return [
         (name, version, call)
         for name, signature in ours.items()
         for version in table.versions
         if (found := table.find(name, version)) is not None
-        for call in refused(found, signature, "." in name.partition(":")[2], name in by_name)
+        for call in refused(found, signature, bound_of(name, found), hows.get(name, "both"))
     ]
 
 
-def without_first(signature: inspect.Signature) -> inspect.Signature:
-    """Return a wrapper's signature as its caller sees it: without the function that it wraps."""
-    first, *rest = signature.parameters.values()
-    assert first.name == "original"
-    return inspect.Signature(rest)
-
-
-def signature_of(function: Any) -> inspect.Signature:
-    """Return the signature of a function of ours."""
-    return inspect.signature(function)
+def without(signature: inspect.Signature, *names: str) -> inspect.Signature:
+    """Return a function's signature as its caller sees it: the first arguments are given."""
+    rest = list(signature.parameters.values())
+    assert [one.name for one in rest[: len(names)]] == list(names)
+    return inspect.Signature(rest[len(names) :])

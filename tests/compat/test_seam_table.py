@@ -29,13 +29,12 @@ TABLE = read_table(ROOT)
 USES = vllm_uses(ROOT)
 NAMES = [name for seam in SEAMS for way in seam.candidates for name in way]
 OVERRIDES = {use.name: parameters(use.override) for use in USES if use.override}
-# What vLLM calls with its arguments by their names: managers are made in one place.
-BY_NAME = {"vllm.v1.core.single_type_kv_cache_manager:FullAttentionManager.__init__"}
+# Managers are made in one place.
+HOWS = {"vllm.v1.core.single_type_kv_cache_manager:FullAttentionManager.__init__": "by name"}
 # What no seam declares: an object, which is made when it is first asked for, and fields without
 # which no engine could answer.
 BESIDE = {
     "vllm.platforms:current_platform",
-    "vllm.platforms:current_platform.is_rocm",
     "vllm.v1.engine:EngineCoreOutput.new_token_ids",
     "vllm.v1.engine:EngineCoreOutput.request_id",
 }
@@ -87,7 +86,7 @@ def test_what_is_imported_is_declared() -> None:
 
 
 def test_methods_that_stand_for_one_of_vllm_take_its_calls() -> None:
-    assert unbound(TABLE, OVERRIDES, BY_NAME) == []
+    assert unbound(TABLE, OVERRIDES, HOWS) == []
 
 
 def test_a_name_that_goes_away_is_found() -> None:
@@ -121,13 +120,16 @@ def test_an_attribute_that_a_class_does_not_show_is_found() -> None:
 def test_an_argument_more_is_found() -> None:
     name = "vllm.v1.core.single_type_kv_cache_manager:FullAttentionManager.allocate_new_blocks"
     (span,) = TABLE.names[name]
-    longer = replace(span, form=span.form.replace(") ->", ", group: int = 0) ->"))
-    table = Table(TABLE.versions, {name: [longer]})
-    said = {version: call for _, version, call in unbound(table, OVERRIDES)}
-    assert list(said) == list(TABLE.versions)
-    assert set(said.values()) == {
+    ours = {name: parameters(span.form)}
+    assert unbound(TABLE, ours, HOWS) == []
+    longer = replace(span, form=span.form.replace(") ->", ", group: int=0) ->"))
+    said = unbound(Table(TABLE.versions, {name: [longer]}), ours, HOWS)
+    assert [version for _, version, _ in said] == [v for v in TABLE.versions for _ in range(2)]
+    assert {call for _, _, call in said} == {
+        "(self, request_id, num_tokens, num_tokens_main_model, group): "
+        "too many positional arguments",
         "(self, request_id=…, num_tokens=…, num_tokens_main_model=…, group=…): "
-        "got an unexpected keyword argument 'group'"
+        "got an unexpected keyword argument 'group'",
     }
 
 
