@@ -6,21 +6,22 @@
 For each name of `runtime/compat/seams.py`, and each that the runtime imports, it holds the file
 that has it, what it is and its signature; versions that follow each other and agree are one line.
 The wheels are downloaded one after another, and only their Python files are kept: a second run
-downloads nothing. Tests hold the runtime against the table, without torch or vLLM.
+downloads nothing. Tests hold the runtime against the table, without torch or vLLM. The tables of
+docs/versions.md are written, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
-from typing import TypeAlias
 
-from python_names import Found, Kind
+from name_table import TABLE, Span, Table, read_table, written
+from python_names import Found
+from versions_page import write_page
 from vllm_uses import vllm_uses
 from vllm_wheels import NoWheel, package
 
@@ -29,55 +30,11 @@ from interv.files import replacing
 from interv.progress import Progress
 from interv.runtime.compat.seams import SEAMS
 
-TABLE = Path("tests/compat/vllm_names.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What a name is in versions that follow each other, the first and the last included."""
-
-    first: str
-    last: str
-    file: str
-    kind: Kind
-    form: str
-
-    @property
-    def found(self) -> Found:
-        """Return what it is in each of them."""
-        return Found(self.file, self.kind, self.form)
-
-
-Spans: TypeAlias = Mapping[str, Sequence[Span]]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The versions that were read, oldest first; a name without spans is in none of them."""
-
-    versions: tuple[str, ...]
-    names: Spans
-
-    def find(self, name: str, version: str) -> Found | None:
-        """Return what a name is in a version, None where it is not there."""
-        place = self.versions.index
-        for span in self.names.get(name, ()):
-            if place(span.first) <= place(version) <= place(span.last):
-                return span.found
-        return None
-
 
 def wanted(root: Path) -> list[str]:
     """Return the names that the table is about, sorted."""
     declared = {name.path for seam in SEAMS for way in seam.candidates for name in way}
     return sorted(declared | {use.name for use in vllm_uses(root)})
-
-
-def read_table(root: Path) -> Table:
-    """Return the table of the repository at `root`."""
-    text = json.loads((root / TABLE).read_text(encoding="utf-8"))
-    names = {name: [Span(*span) for span in spans] for name, spans in text["names"].items()}
-    return Table(tuple(text["versions"]), names)
 
 
 def make_table(versions: Sequence[str], names: Sequence[str], progress: Progress) -> Table:
@@ -101,19 +58,6 @@ def _spans(versions: Sequence[str], known: Mapping[str, Found]) -> Iterator[Span
         if before in known:
             yield Span(first, before, *astuple(known[before]))
         first = version
-
-
-def written(table: Table) -> str:
-    """Return the table as JSON with a line for each span, so that a diff says what moved."""
-    names = ",\n".join(
-        f"{json.dumps(name)}: [" + ",".join(f"\n  {_line(span)}" for span in spans) + "]"
-        for name, spans in sorted(table.names.items())
-    )
-    return f'{{\n"versions": {json.dumps(table.versions)},\n"names": {{\n{names}\n}}\n}}\n'
-
-
-def _line(span: Span) -> str:
-    return json.dumps(astuple(span), ensure_ascii=False)
 
 
 def ordered(versions: Sequence[str]) -> list[str]:
@@ -140,6 +84,7 @@ def main(arguments: Sequence[str], root: Path) -> int:
         return 130
     with replacing(root / TABLE) as file:
         file.write_text(written(table), encoding="utf-8")
+    write_page(root)
     print(f"{TABLE}: {len(table.names)} names, vLLM {table.versions[0]} to {table.versions[-1]}")
     return 0
 

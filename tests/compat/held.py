@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
 
+from name_table import Table
 from python_names import Found
-from seam_table import Table
 from vllm_uses import Use
 
 from interv.runtime.compat.seams import Name, Seam

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from seam_table import Table, read_table, wanted
+from name_table import Table, read_table
+from seam_table import wanted
 from vllm_uses import vllm_uses
 
 from interv.runtime.compat.seams import SEAMS, Name, Seam

@@ -6,8 +6,8 @@ import ast
 from dataclasses import replace
 
 import pytest
+from name_table import Span, Table, read_table
 from python_names import Found, signature
-from seam_table import Span, Table, read_table
 
 from tests.compat.held import (
     bound_of,
