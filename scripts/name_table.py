@@ -15,7 +15,10 @@ TABLE = Path("tests/compat/vllm_names.json")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a name is in versions that follow each other, the first and the last included."""
+    """What a name is in versions that follow each other, the first and the last included.
+
+    No `last` is the newest, whichever that is: a version that changes nothing changes no line.
+    """
 
     first: str
     last: str
@@ -43,7 +46,8 @@ class Table:
         """Return what a name is in a version, None where it is not there."""
         place = self.versions.index
         for span in self.names.get(name, ()):
-            if place(span.first) <= place(version) <= place(span.last):
+            last = span.last or self.versions[-1]
+            if place(span.first) <= place(version) <= place(last):
                 return span.found
         return None
 

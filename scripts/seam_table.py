@@ -56,7 +56,7 @@ def _spans(versions: Sequence[str], known: Mapping[str, Found]) -> Iterator[Span
         if known.get(before) == known.get(version):
             continue
         if before in known:
-            yield Span(first, before, *astuple(known[before]))
+            yield Span(first, before if version else "", *astuple(known[before]))
         first = version
 
 
