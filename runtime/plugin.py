@@ -37,7 +37,9 @@ def _refuse(error: IntervError) -> None:
     """Have those told who ask for interventions, and nobody else disturbed."""
     from interv.runtime.frontend import unsupported
 
-    compat.log.warning("interv does nothing here: %s", "; ".join((error.message, *error.notes)))
+    lacks = compat.lacks("interv")
+    why = f"{error.message}, it lacks {lacks}" if lacks else error.message
+    compat.log.warning("interv does nothing here: %s", why)
     arguments = compat.arguments_class()
     if arguments is None:
         unsupported.refuse_command(sys.argv, error)

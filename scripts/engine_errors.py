@@ -84,7 +84,10 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
     ),
     "E420": ("too many captures", "65 captures are declared, 64 are possible"),
     "E500": ("vLLM is missing", "vLLM is not installed"),
-    "E501": ("vLLM is of a version that was not tried", "vLLM 0.99.0 is not supported"),
+    "E501": (
+        "vLLM is too old, or lacks names that interv is attached to",
+        "vLLM 0.99.0 is not supported",
+    ),
     "E502": (
         "interv's part of `additional_config` is wrong",
         "the number of slots must be at least 1, not 0",

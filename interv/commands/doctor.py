@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 
 from interv.commands.findings import Finding, show
+from interv.commands.seams import look_at_seams, show_seams
 
 PLUGIN_GROUP = "vllm.general_plugins"
 
@@ -22,6 +23,9 @@ def doctor(
     server: str = typer.Option("", metavar="URL", help="Ask this running server instead."),
     key: str = typer.Option(
         "", envvar="VLLM_API_KEY", show_envvar=True, help="The server's API key."
+    ),
+    seams: bool = typer.Option(
+        False, "--seams", help="Show what of vLLM interv is attached to, and by which way."
     ),
 ) -> None:
     """Check Python, torch, vLLM, compiler, plugin and cache; exit 1 where interv cannot run.
@@ -36,6 +40,8 @@ def doctor(
         findings = diagnose_server(server, key or None)
     else:
         findings = diagnose()
+    if seams:
+        show_seams()
     fine = "everything works there" if server else "everything needed is here"
     show(findings, fine)
     raise typer.Exit(1 if any(row.state == "fail" for row in findings) else 0)
@@ -47,6 +53,7 @@ def diagnose() -> tuple[Finding, ...]:
         _python,
         _torch,
         _vllm,
+        look_at_seams,
         _vllm_command,
         _torchvision,
         _triton,

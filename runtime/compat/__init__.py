@@ -59,6 +59,7 @@ from interv.runtime.compat.requests import (
     is_stop as is_stop,
     prompt_length as prompt_length,
 )
+from interv.runtime.compat.seam import Need as Need
 from interv.runtime.compat.version import (
     NEWEST as NEWEST,
     OLDEST as OLDEST,
@@ -66,6 +67,7 @@ from interv.runtime.compat.version import (
     check_server as check_server,
     check_version as check_version,
     fault as fault,
+    is_newer as is_newer,
     lacks as lacks,
     log as log,
     tried as tried,

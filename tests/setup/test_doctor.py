@@ -52,6 +52,7 @@ def test_every_part_is_looked_at_in_order() -> None:
         "python",
         "torch",
         "vLLM",
+        "seams",
         "vllm command",
         "torchvision",
         "triton",
