@@ -32,8 +32,17 @@ from interv.progress import Progress
 
 # What a vLLM needs that the environment behind it does not have: the first that can be had.
 NEEDS = {"0.26": ("torch==2.11.0+cpu", "torch==2.11.0")}
-_RECIPE = 1  # a change makes every environment again
-_BESIDE = {"vllm": "vllm.entrypoints.cli.main", "interv": "interv.cli"}
+_RECIPE = 2  # a change makes every environment again
+_COMMANDS = {"vllm": "vllm.entrypoints.cli.main", "interv": "interv.cli"}
+# Processes that it starts import it again.
+_COMMAND = """#!{python}
+import sys
+
+from {module} import main
+
+if __name__ == "__main__":
+    sys.exit(main())
+"""
 
 
 class Unavailable(Exception):
@@ -49,7 +58,7 @@ def environment(version: str, cache: Path, progress: Progress) -> Path:
     python, stamp = folder / "bin" / "python", folder / "made-of.json"
     made_of = json.dumps({"recipe": _RECIPE, "python": sys.version, "behind": _packages()})
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    with _locked(folder.with_name(f".{version}.lock")):
         if not stamp.is_file() or stamp.read_text() != made_of:
             shutil.rmtree(folder, ignore_errors=True)
             progress.step(f"vLLM {version}: making {folder}")
@@ -80,9 +89,9 @@ def _fill(version: str, python: Path, progress: Progress) -> None:
     except Unavailable:
         _borrow(version, site, progress)
     _describe(site, "vllm", f"{version}+cpu")
-    for name, module in _BESIDE.items():
+    for name, module in _COMMANDS.items():
         command = python.with_name(name)
-        command.write_text(f"#!{python}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+        command.write_text(_COMMAND.format(python=python, module=module))
         command.chmod(0o755)
     # A .pth file that such a folder holds is read as well: an editable install is one.
     (site / "behind.pth").write_text(f"import site; site.addsitedir({_packages()!r})\n")
