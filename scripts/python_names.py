@@ -74,6 +74,8 @@ class Package:
             return Found(module.file, "lazy") if not rest and module.is_lazy(first) else None
         if isinstance(node, ast.alias):
             origin, outer = module.imported(first)
+            if (origin, outer) == (name, [first]):  # `from . import leaf`
+                origin, outer = f"{name}.{first}", []
             return self._in_module(origin, [*outer, *rest], depth + 1)
         if rest:
             if not isinstance(node, ast.ClassDef):

@@ -46,11 +46,12 @@ def make_table(versions: Sequence[str], names: Sequence[str], progress: Progress
             for name in names:
                 if (one := files.find(name)) is not None:
                     found[name][version] = one
-    spans = {name: list(_spans(versions, known)) for name, known in found.items()}
+    spans = {name: list(spans_of(versions, known)) for name, known in found.items()}
     return Table(tuple(versions), spans)
 
 
-def _spans(versions: Sequence[str], known: Mapping[str, Found]) -> Iterator[Span]:
+def spans_of(versions: Sequence[str], known: Mapping[str, Found]) -> Iterator[Span]:
+    """Yield what a name is, a span for versions that follow each other and agree."""
     first = ""
     for before, version in zip(["", *versions], [*versions, ""], strict=True):
         if known.get(before) == known.get(version):
