@@ -40,7 +40,11 @@ test: model ## Run the tests
 test-slow: model ## Run the wide matrix (long)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
+# An environment that cannot be made here is skipped, with its reason.
 test-versions: model ## Compare other vLLMs with the one of .venv (long)
+	@for version in $(VERSIONS); do \
+		$(BIN)/python scripts/vllm_environment.py $$version > /dev/null || [ $$? = 1 ] || exit; \
+	done
 	@$(BIN)/python -m pytest tests/versions $(addprefix --vllm=,$(VERSIONS)) $(ARGS)
 
 # The import linter runs inside the tree, since it looks into the current folder first. Its cache

@@ -30,6 +30,8 @@ from interv.files import replacing
 from interv.progress import Progress
 from interv.runtime.compat.seams import SEAMS
 
+_SUMMARY = "Write the table of vLLM's names, and the tables of docs/versions.md."
+
 
 def wanted(root: Path) -> list[str]:
     """Return the names that the table is about, sorted."""
@@ -68,9 +70,7 @@ def ordered(versions: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str], root: Path) -> int:
     """Write the table of the repository at `root`; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="seam_table.py", description="The names of vLLM's versions"
-    )
+    parser = argparse.ArgumentParser(prog="seam_table.py", description=_SUMMARY)
     parser.add_argument("--add", metavar="VERSION", action="append", default=[])
     added: list[str] = parser.parse_args(arguments).add
     before = read_table(root)

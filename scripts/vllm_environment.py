@@ -12,6 +12,7 @@ the compiled operators of the vLLM that is installed here.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -32,6 +33,7 @@ from interv.progress import Progress
 
 # What a vLLM needs that the environment behind it does not have: the first that can be had.
 NEEDS = {"0.26": ("torch==2.11.0+cpu", "torch==2.11.0")}
+_SUMMARY = "Make a virtual environment with another vLLM over the packages of this one."
 _RECIPE = 2  # a change makes every environment again
 _COMMANDS = {"vllm": "vllm.entrypoints.cli.main", "interv": "interv.cli"}
 # Processes that it starts import it again.
@@ -138,8 +140,11 @@ def _describe(site: Path, name: str, version: str) -> None:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
-def main(version: str) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Make one environment and print its interpreter; return the exit code."""
+    parser = argparse.ArgumentParser(prog="vllm_environment.py", description=_SUMMARY)
+    parser.add_argument("version", help="such as 0.27.0")
+    version: str = parser.parse_args(arguments).version
     try:
         with Progress() as progress:
             python = environment(version, cache_folder(), progress)
@@ -154,4 +159,4 @@ def main(version: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))
