@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from tests.compat.held import (
     refused,
     without,
 )
-from tests.compat.wraps import OBJECTS, Wrap, wraps
+from tests.compat.wraps import OBJECTS, Passed, Wrap, wraps
 from tests.repo.files import ROOT
 
 TABLE = read_table(ROOT)
@@ -63,16 +64,36 @@ def refusals(wrap: Wrap, table: Table) -> list[tuple[str, str, str]]:
         ours = without(ours, "self")
     ours = without(ours, "original")
     wrong = []
+    for name, version, found, bound in _each(wrap, table):
+        how = "by place" if name in BY_PLACE else "both"
+        wrong += [(name, version, call) for call in refused(found, ours, bound, how)]
+    return wrong
+
+
+def passed_wrongly(wrap: Wrap, table: Table) -> list[tuple[str, str, Passed]]:
+    """Return the calls of ours that vLLM's function does not take, by name and version."""
+    wrong = []
+    for name, version, found, _ in _each(wrap, table):
+        theirs = parameters(found.form)
+        for one in wrap.passed:
+            bind = theirs.bind_partial if one.more else theirs.bind
+            try:
+                bind(*range(one.places), **dict.fromkeys(one.names))
+            except TypeError:
+                wrong.append((name, version, one))
+    return wrong
+
+
+def _each(wrap: Wrap, table: Table) -> Iterator[tuple[str, str, Found, int]]:
+    """Yield what is wrapped, by name and version, and how many of its arguments are bound."""
     for name in wrapped(wrap):
         for version in table.versions:
             if (found := table.find(name, version)) is None:
                 continue
-            how = "by place" if name in BY_PLACE else "both"
             bound = bound_of(name, found)
             if ":" not in wrap.owner and bound and wrap.owner not in ("server", "found"):
                 found, bound = _of_object(found), 0
-            wrong += [(name, version, call) for call in refused(found, ours, bound, how)]
-    return wrong
+            yield name, version, found, bound
 
 
 def _of_object(found: Found) -> Found:
@@ -84,6 +105,7 @@ def _of_object(found: Found) -> Found:
 @pytest.mark.parametrize("wrap", WRAPS, ids=lambda one: f"{one.module}:{one.member}")
 def test_it_takes_every_call(wrap: Wrap) -> None:
     assert refusals(wrap, TABLE) == []
+    assert passed_wrongly(wrap, TABLE) == []
 
 
 def test_all_that_is_wrapped_is_declared() -> None:
@@ -114,6 +136,10 @@ def test_a_call_that_is_not_taken_is_found() -> None:
         said = refusals(replace(wrap, form=short), table)
         there = {(n, v) for n in names for v in TABLE.versions if TABLE.find(n, v)}
         assert {(name, version) for name, version, _ in said} == there, wrap
+        if wrap.passed:  # else by a function in it
+            plain = tuple(replace(one, more=False) for one in wrap.passed)
+            lost = passed_wrongly(replace(wrap, passed=plain), table)
+            assert {(name, version) for name, version, _ in lost} == there, wrap
 
 
 def _longer(span: Span) -> Span:

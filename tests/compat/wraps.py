@@ -25,6 +25,15 @@ OBJECTS = (
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class Passed:
+    """What a function of ours gives vLLM's: how many by place, which by name, and whatever came."""
+
+    places: int
+    names: tuple[str, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class Wrap:
     """A function of ours around one of vLLM's; no `owner` where it is an object's."""
 
@@ -32,6 +41,7 @@ class Wrap:
     owner: str
     member: str
     form: str  # the signature of ours, the wrapped function first
+    passed: tuple[Passed, ...]  # each call of the wrapped function
 
 
 def wraps(root: Path) -> list[Wrap]:
@@ -63,7 +73,7 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 def _wraps(
     module: str, trees: Mapping[str, ast.Module], known: Mapping[str, list[str]]
-) -> Iterator[tuple[str, str, str, str]]:
+) -> Iterator[tuple[str, str, str, str, tuple[Passed, ...]]]:
     tree = trees[module]
     for function in (node for node in ast.walk(tree) if isinstance(node, Function)):
         owners = _owners(function, known)
@@ -73,7 +83,21 @@ def _wraps(
                 continue
             for name in _values(member, function):
                 written = ast.unparse(owner)
-                yield module, owners.get(written, written), name, signature(ours)
+                yield module, owners.get(written, written), name, signature(ours), _passed(ours)
+
+
+def _passed(ours: Function) -> tuple[Passed, ...]:
+    """Return each call of what `ours` is around; functions in it may be around something else."""
+    inner = [n for n in ast.walk(ours) if isinstance(n, Function) and n is not ours]
+    others = {c for n in inner if "original" in ast.unparse(n.args) for c in ast.walk(n)}
+    calls = (n for n in ast.walk(ours) if isinstance(n, ast.Call) and n not in others)
+    found = []
+    for call in (one for one in calls if ast.unparse(one.func) == "original"):
+        starred = [one for one in call.args if isinstance(one, ast.Starred)]
+        names = tuple(one.arg for one in call.keywords if one.arg)
+        more = bool(starred) or len(names) < len(call.keywords)
+        found.append(Passed(len(call.args) - len(starred), names, more))
+    return tuple(sorted(found))
 
 
 def _owners(function: Function, known: Mapping[str, list[str]]) -> dict[str, str]:
