@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interv.errors import IntervError
+from interv.runtime import compat
 
 if TYPE_CHECKING:
     from interv.codegen.bundle import Bundle
@@ -72,11 +73,13 @@ def engine_args(
 
     >>> llm = LLM(model, **engine_args("calm.interv"))          # doctest: +SKIP
 
-    Raises IntervError for a file that is missing or wrong; what depends on the model (layers,
-    widths) is checked when the engine is made, before the weights are loaded.
+    Raises IntervError for a file that is missing or wrong, and E501 for a vLLM whose engines could
+    not be asked; what depends on the model (layers, widths) is checked when the engine is made,
+    before the weights are loaded.
     """
     from interv.load import load_documents
 
+    compat.check_arguments()
     load_documents(files)
     paths = [str(Path(file).resolve()) for file in files]
     options = {"files": paths, "slots": slots, "inline": inline, "absorb_norm": absorb_norm}

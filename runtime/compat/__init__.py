@@ -63,6 +63,7 @@ from interv.runtime.compat.seam import Need as Need
 from interv.runtime.compat.version import (
     NEWEST as NEWEST,
     OLDEST as OLDEST,
+    check_arguments as check_arguments,
     check_number as check_number,
     check_server as check_server,
     check_version as check_version,

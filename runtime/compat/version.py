@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
 import re
 from collections.abc import Sequence
 from importlib import metadata
 
 from interv.errors import IntervError
-from interv.runtime.compat.lookup import Found, missing
+from interv.runtime.compat.lookup import Found, look_at, missing
 from interv.runtime.compat.seam import Need
+from interv.runtime.compat.seams_frontend import ARGUMENTS
 
 log = logging.getLogger("vllm.interv")
 
@@ -54,6 +56,18 @@ def check_version() -> None:
     if (error := fault()) is not None:
         raise error
     _say_newer(vllm_version())
+
+
+def check_arguments() -> None:
+    """Raise IntervError E501 where an engine's arguments could not even be refused.
+
+    That is said before there is an engine, which would run as if nothing had been asked for.
+    Where vLLM is not installed there is nothing to say.
+    """
+    if importlib.util.find_spec("vllm") is None or look_at((ARGUMENTS,))[0].way is not None:
+        return
+    if (error := fault()) is not None:
+        raise error
 
 
 def check_server() -> None:

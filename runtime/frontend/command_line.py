@@ -74,6 +74,7 @@ def from_cli_args(original: Any, cls: Any, args: Any) -> Any:
             # loaded there; and all of them count in one place.
             args.additional_config = whole = {**whole, KEY: options}
         made.additional_config = whole
+    if isinstance(made.additional_config, dict) and KEY in made.additional_config:
         setattr(made, _FROM_COMMAND_LINE, True)
     return made
 

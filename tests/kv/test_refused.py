@@ -13,6 +13,9 @@ from interv.errors import IntervError, IntervErrors
 from interv.kv.settings import KvSettings
 from interv.load import load_text
 from interv.runtime import compat
+from interv.runtime.compat import version
+from interv.runtime.compat.lookup import Found
+from interv.runtime.compat.seams import Name, Seam
 from interv.runtime.config import InterventionConfig
 from interv.runtime.frontend.requests import check_model, process_inputs
 from interv.runtime.frontend.start import arm
@@ -25,10 +28,16 @@ R1KV = "interv 1\nkv r1kv { budget = 64 }\n"
 PARTS = {
     "parallel_config": {
         "decode_context_parallel_size": 1,
+        "prefill_context_parallel_size": 1,
+        "use_ubatching": False,
         "pipeline_parallel_size": 1,
         "tensor_parallel_size": 1,
     },
-    "cache_config": {"cache_dtype": "auto", "kv_sharing_fast_prefill": False},
+    "cache_config": {
+        "cache_dtype": "auto",
+        "kv_offloading_size": None,
+        "kv_sharing_fast_prefill": False,
+    },
     "model_config": {"use_mla": False, "is_encoder_decoder": False, "runner_type": "generate"},
     "device_config": {"device_type": "cpu"},
     "speculative_config": None,
@@ -70,6 +79,18 @@ ONE_BY_ONE: dict[str, dict[str, Any]] = {
     "pooling models": {"model_config__runner_type": "pooling"},
     "attention on xpu": {"device_config__device_type": "xpu"},
 }
+
+
+def test_a_vllm_that_lacks_what_a_policy_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = Found(Seam("a chunk may end early", "scheduler", "kv", ((Name("vllm.a:b"),),)), None)
+    monkeypatch.setattr(version, "missing", lambda *needs: (lacking,) if "kv" in needs else ())
+    monkeypatch.setattr(compat, "vllm_version", lambda: "0.99.0")
+    with pytest.raises(IntervError) as caught:
+        refuse_config(engine(), KvSettings())
+    assert str(caught.value) == (
+        "error[E570]: kv r1kv is not supported with vLLM 0.99.0, which lacks"
+        " 'a chunk may end early'"
+    )
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)

@@ -86,6 +86,7 @@ def play(folder: Path, ways: Sequence[tuple[Name, ...]]) -> dict[str, Any]:
         "wrapped": sorted(_wrapped()),
         "said": said.lines,
         "fault": _error(version.check_version),
+        "engine_args": _error(version.check_arguments),
         "server": _error(version.check_server),
         "lacks": version.lacks("kv"),
     }

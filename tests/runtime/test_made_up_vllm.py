@@ -98,6 +98,14 @@ def test_without_a_seam_of_servers_only_those_are_refused(
     assert found["server"].startswith(said)
 
 
+def test_an_engine_that_could_not_be_refused_is_told_of_before(report: dict[str, Any]) -> None:
+    """`interv.engine_args` raises where no engine would look at what it returns."""
+    said = {title: found["engine_args"] for title, found in report["each"].items()}
+    assert [title for title, error in said.items() if error] == ["arguments"]
+    assert said["arguments"] == report["each"]["arguments"]["fault"]
+    assert report["nothing"]["engine_args"] == report["nothing"]["fault"]
+
+
 def test_an_empty_vllm_is_left_alone(report: dict[str, Any]) -> None:
     nothing = report["nothing"]
     assert nothing["wrapped"] == []

@@ -273,3 +273,15 @@ def test_a_hit_is_bounded_by_what_has_to_run(
     assert get_computed_blocks(original, manager, asked) == ("hashes", bound)
     assert get_computed_blocks(original, manager, asked, 30) == ("hashes", min(bound, 30))
     assert "find_longest_cache_hit" not in vars(manager.coordinator)
+
+
+def test_what_cpu_this_is_is_not_asked_in_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.11 cannot trace `platform.machine`, where vLLM's own method reads it."""
+    from vllm.platforms import current_platform
+
+    kind = type(current_platform)
+    monkeypatch.setattr(kind, "get_cpu_architecture", kind.get_cpu_architecture)
+    found = current_platform.get_cpu_architecture()
+    worker.settle_platform()
+    monkeypatch.setattr("platform.machine", lambda: pytest.fail("asked"))
+    assert current_platform.get_cpu_architecture() is found
