@@ -15,7 +15,13 @@ from interv.passes.caps.bounds import Unsolvable
 from interv.passes.caps.halfspaces import MANY
 from interv.passes.graph.context import Context
 from interv.passes.graph.ir import Node, gate_of, is_op, origins, selector_of, statement_name
-from interv.passes.graph.ops import ablate, cap
+from interv.passes.graph.ops import (
+    ablate,
+    ablate_keeping_norm,
+    ablate_over,
+    ablate_over_keeping_norm,
+    cap,
+)
 
 # Every set of selectors that can hold together is a problem of its own: 15 of them for 4.
 MOST_SELECTORS = 4
@@ -56,6 +62,10 @@ def refused(met: Met, ctx: Context) -> list[IntervError]:
 
 def _unfit(edit: Node) -> str | None:
     args: Any = edit.args
+    if is_op(edit, ablate_keeping_norm, ablate_over_keeping_norm):
+        return "keeps the norm"
+    if is_op(edit, ablate_over):
+        return "may take away more than all"
     if not is_op(edit, cap, ablate):
         return "is no cap"
     if gate_of(edit) is not None:
