@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-EDIT_TAIL = ("when", "gate")
+EDIT_TAIL = ("decay", "when", "gate")
 
 CLAUSES: Mapping[str, tuple[str, ...]] = {
     "steer": ("at", "scale", "keep", *EDIT_TAIL),
@@ -33,6 +33,7 @@ SHAPE: Mapping[str, str] = {
     "scale": "scale NUMBER",
     "in": "in [low, high]",
     "strength": "strength NUMBER",
+    "decay": "decay NUMBER",
     "when": "when SELECTOR",
     "gate": "gate VECTOR",
     "sharpness": "sharpness NUMBER",

@@ -12,7 +12,7 @@ INDENT = "  "
 WIDTH = 100
 # A longer cell keeps its line to itself rather than push its neighbours' columns out.
 WIDEST_CELL = 40
-AMOUNTS = ("scale", "in", "strength", "tokens")
+AMOUNTS = ("scale", "in", "strength", "decay", "tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,8 @@ def _edit(edit: Steer | Cap | Ablate | Replace | Apply) -> dict[str, str]:
         clauses["in"] = f"in [{low}, {high}]"
     if isinstance(edit, Cap | Ablate | Replace) and edit.strength != 1:
         clauses["strength"] = f"strength {number_text(edit.strength)}"
+    if edit.decay != 1:
+        clauses["decay"] = f"decay {number_text(edit.decay)}"
     clauses |= _condition(edit)
     return clauses
 

@@ -99,11 +99,13 @@ class ProgramBuilder:
         at: SiteRef,
         scale: float = 1.0,
         keep_norm: bool = False,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
         """Add `scale·v` to the stream; with `keep_norm`, then scale it back to its norm."""
-        self._edit(Steer, at, when, gate, vector=_name(vector), scale=scale, keep_norm=keep_norm)
+        rest = {"scale": scale, "keep_norm": keep_norm, "decay": decay}
+        self._edit(Steer, at, when, gate, vector=_name(vector), **rest)
 
     def cap(
         self,
@@ -113,12 +115,13 @@ class ProgramBuilder:
         low: float | None = None,
         high: float | None = None,
         strength: float = 1.0,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
         """Bring the component along `v` into `[low, high]`; None is an open end."""
-        bounds = {"low": low, "high": high, "strength": strength}
-        self._edit(Cap, at, when, gate, vector=_name(vector), **bounds)
+        rest = {"low": low, "high": high, "strength": strength, "decay": decay}
+        self._edit(Cap, at, when, gate, vector=_name(vector), **rest)
 
     def ablate(
         self,
@@ -126,11 +129,13 @@ class ProgramBuilder:
         *,
         at: SiteRef,
         strength: float = 1.0,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
         """Remove the component along `v`, or the part `strength` of it."""
-        self._edit(Ablate, at, when, gate, vector=_name(vector), strength=strength)
+        rest = {"strength": strength, "decay": decay}
+        self._edit(Ablate, at, when, gate, vector=_name(vector), **rest)
 
     def replace(
         self,
@@ -140,12 +145,13 @@ class ProgramBuilder:
         by: VectorDecl | str | None = None,
         scale: float = 1.0,
         strength: float = 1.0,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
         """Set the stream to `scale·v`; with `by`, turn only its part along `v` into that vector."""
         other = None if by is None else _name(by)
-        rest = {"by": other, "scale": scale, "strength": strength}
+        rest = {"by": other, "scale": scale, "strength": strength, "decay": decay}
         self._edit(Replace, at, when, gate, vector=_name(vector), **rest)
 
     def apply(
@@ -154,11 +160,12 @@ class ProgramBuilder:
         *,
         at: SiteRef,
         scale: float = 1.0,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
         """Apply an adapter's own update, scaled."""
-        self._edit(Apply, at, when, gate, adapter=_name(adapter), scale=scale)
+        self._edit(Apply, at, when, gate, adapter=_name(adapter), scale=scale, decay=decay)
 
     def capture(
         self,

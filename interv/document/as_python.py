@@ -112,8 +112,8 @@ def _details(statement: Statement) -> dict[str, str]:
 
 
 def _amounts(edit: Edit) -> dict[str, str]:
-    """Return the scale and the strength of an edit that has them, where they are not 1."""
-    amounts = {name: getattr(edit, name, 1) for name in ("scale", "strength")}
+    """Return the scale, strength and decay of an edit that has them, where they are not 1."""
+    amounts = {name: getattr(edit, name, 1) for name in ("scale", "strength", "decay")}
     return {name: repr(value) for name, value in amounts.items() if value != 1}
 
 

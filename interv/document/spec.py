@@ -20,6 +20,8 @@ Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_
 Whole: TypeAlias = Annotated[int, Field(strict=True)]
 Finite: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Part: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1)]
+# What a factor is multiplied by from one token to the next.
+Rate: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=1)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 Scalar: TypeAlias = bool | int | float | str
 
@@ -129,9 +131,13 @@ class Gate(Node):
 
 
 class Edit(Node):
-    """What all edits of the stream share: where, for which tokens, behind which gate."""
+    """What all edits of the stream share: where, for which tokens, behind which gate.
+
+    Generated token i gets `decay` to the power of i of what the edit does, a prompt token all.
+    """
 
     at: SiteRef
+    decay: Rate = 1.0
     when: Selector = Everything()
     gate: Gate | None = None
 

@@ -58,6 +58,7 @@ CHOICES: Mapping[str, tuple[str, str, str]] = {
 _OUTSIDE = "a policy is declared outside of programs"
 RANGES = {
     "strength": "0 to 1",
+    "decay": "above 0, up to 1",
     "sample": "above 0, up to 1",
     "rank": "1 and more",
     "ids": "0 and more",

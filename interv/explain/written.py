@@ -157,6 +157,8 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
             cells = (statement.vector, where, _strength(statement.strength).strip())
         case Capture():
             return (statement.op, "", where, *capture_texts(statement))
+    if statement.decay != 1:
+        cells = (*cells[:2], f"{cells[2]} decay {number_text(statement.decay)}".strip())
     when = getattr(statement, "when", Everything())
     tokens = [] if isinstance(when, Everything) else [f"when {selector_text(when)}"]
     gate = getattr(statement, "gate", None)

@@ -8,6 +8,7 @@ Arithmetic is done in at least fp32 and returned in the dtype of the stream.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,7 +24,7 @@ from interv.passes.graph.canonical import probe, update
 from interv.passes.graph.cyclic_projections import swept
 from interv.passes.graph.directions import Adapter, Affine, Constant, Rows, Vector, unit_vector
 from interv.passes.graph.layer_ranges import Sites
-from interv.passes.graph.selector_masks import select
+from interv.passes.graph.selector_masks import Tokens, generated_index, select
 
 Streams: TypeAlias = Mapping[Site, Tensor]
 
@@ -85,11 +86,22 @@ def linear_map(value: Adapter, at: Site | Sites) -> Affine:
 def gate(h: Tensor, w: Tensor, sharpness: float, threshold: float, mask: Tensor) -> Tensor:
     """Return `sigmoid(sharpness·(h·w - threshold))` where `mask` `[T]` is set, 0 elsewhere.
 
-    The result weighs an edit: it stands where a mask can stand, which weighs 1 or 0.
+    The result weighs an edit: it stands where a mask can stand, which weighs 1 or 0. A mask that
+    is a weight itself is multiplied by it.
     """
     wide = _widen(h)
     p = (wide * w.to(wide.dtype)).sum(-1)
-    return torch.where(mask, torch.sigmoid(sharpness * (p - threshold)), 0.0)
+    opened = torch.sigmoid(sharpness * (p - threshold)) * mask.to(wide.dtype)
+    return torch.where(mask != 0, opened, 0.0)
+
+
+def decay(tokens: Tokens, rate: float, mask: Tensor) -> Tensor:
+    """Return `rate ** i` where `mask` `[T]` is set, i being a generated token's index, else 0.
+
+    A token of the prompt has index 0, and so has the first that is generated: `generated[0]`.
+    """
+    share = torch.exp2(math.log2(rate) * generated_index(tokens).double())
+    return torch.where(mask, share, 0.0)
 
 
 def steer(h: Tensor, v: Tensor, scale: float, mask: Tensor) -> Tensor:
@@ -241,6 +253,7 @@ _DECLARED = (
     Op(constant, ("constant",), "direction", "v"),
     Op(adapter, ("adapter", "site"), "rows", "A, bias, B"),
     Op(linear_map, ("adapter", "site"), "map", "W, b"),
+    Op(decay, ("tokens", "number", "mask"), "mask", "rate^i"),
     Op(
         gate,
         ("stream", "direction", "number", "number", "mask"),
