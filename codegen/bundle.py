@@ -50,6 +50,7 @@ class Column:
     gate: int = -1
     store: int = -1
     block: int = 0  # of JOINT columns: how many are solved together
+    mode: int = 0  # interv.passes.graph.column.Mode
     origin: tuple[str, ...] = ()  # source lines, for the explain
 
 

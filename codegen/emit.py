@@ -19,7 +19,7 @@ from interv.passes.placing.plan import PlacedCapture, PlacedColumn, PlacedSite, 
 
 # Raised whenever the spliced graph or the meaning of a column changes, so that neither a
 # compiled graph nor cached keys and values of an older version are taken for this one's.
-FORMAT = 3
+FORMAT = 4
 
 
 def emit(
@@ -124,7 +124,7 @@ def _contents(column: PlacedColumn, placed: PlacedSite, plan: Plan) -> list[Any]
     # numbered over all programs, and another program must not change this one's digest.
     rows = [None if row < 0 else _row_digest(placed, row) for row in (form.a, form.b)]
     selector = plan.selectors[column.selector].model_dump(mode="json")
-    rest = (form.sees, form.kind, form.block, column.gate)
+    rest = (form.sees, form.kind, form.block, column.gate, form.mode)
     last = column.store if form.map is None else form.map.digest
     numbers = (float(one).hex() for one in scalars)
     return [*rows, *numbers, *(int(one) for one in rest), last, selector]
@@ -167,5 +167,6 @@ def column(placed: PlacedColumn, selector: int, origin: tuple[str, ...]) -> Colu
         gate=placed.gate,
         store=placed.store,
         block=form.block,
+        mode=int(form.mode),
         origin=origin,
     )

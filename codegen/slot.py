@@ -18,7 +18,7 @@ import numpy.typing as npt
 from interv.codegen.bundle import Column, SiteTable, stores
 from interv.document.sites import Site
 from interv.document.spec import Conflict
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import Kind, Mode
 from interv.passes.placing.plan import GATES
 
 # One column as the kernels read it, eight-byte aligned; `interv/codegen/kernels/update.c` has it
@@ -40,6 +40,8 @@ COLUMN = np.dtype(
         ("bit", "<i8"),
         ("unless", "<i8"),
         ("sees", "<i8"),
+        ("mode", "<i4"),
+        ("spare", "<i4"),
     ]
 )
 WORDS = COLUMN.itemsize // 8
@@ -74,6 +76,7 @@ def records(columns: Iterable[Column], program: int = 0) -> Columns:
             *(one.a, one.b, one.alpha, one.beta, one.strength, one.low, one.high, program),
             *(_known_kind(one), one.gate, one.store, one.block),
             *(signed(1 << one.selector), 0, signed(one.sees)),
+            *(one.mode, 0),
         )
         for one in columns
     ]
@@ -131,7 +134,8 @@ def parts(sites: Sequence[SiteTable], programs: Sequence[str]) -> dict[str, Part
 def compose(terms: Sequence[tuple[Part, float]], width: int, conflict: Conflict) -> SlotRows:
     """Return the slot of programs with their multipliers, in the order of the request.
 
-    A multiplier m scales what a program does: scales times m, strengths times m but at most 1.
+    A multiplier m scales what a program does: scales times m, strengths times m but at most 1
+    (those of OVER without an end).
     Under `sequential` a program reads what the earlier ones wrote, under `sum` and `error` each
     reads the original, under `priority` a program loses the tokens that an earlier one edits at
     the site. `width` is K, at least the number of columns that meet at any site.
@@ -164,7 +168,9 @@ def multiplied(columns: Columns, multiplier: float) -> Columns:
     scaled = (kind != Kind.GATE) & (kind != Kind.REPLACE)
     made["alpha"][scaled] *= np.float32(multiplier)
     made["beta"] *= np.float32(multiplier)
-    made["strength"] = np.minimum(made["strength"].astype(np.float64) * multiplier, 1.0)
+    strength = made["strength"].astype(np.float64) * multiplier
+    end = np.where(made["mode"] & Mode.OVER, np.inf, 1.0)
+    made["strength"] = np.minimum(strength, end)
     return made
 
 
@@ -184,6 +190,7 @@ def _shift(
     if sequential:
         earlier = (np.uint64(1) << before.astype(np.uint64)) - np.uint64(1)
         reads = (columns["a"] >= 0) | np.isin(columns["kind"], (Kind.KEEP_NORM, Kind.REPLACE))
+        reads |= (columns["mode"] & Mode.SHARE) != 0
         moved = np.where(reads, moved | (earlier & ~gates.view("<u8")), moved)
     columns["sees"] = moved.view("<i8")
     gate, own = columns["gate"], columns["gate"] < GATES

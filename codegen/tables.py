@@ -16,7 +16,7 @@ from interv.codegen.slot import WORDS, Columns, SlotRows
 from interv.passes.placing.plan import MAX_COLUMNS
 
 # Where the fields of `interv.codegen.slot.COLUMN` lie, counted in their own type.
-INT32 = {"a": 0, "b": 1, "program": 7, "kind": 8, "gate": 9, "store": 10, "block": 11}
+INT32 = {"a": 0, "b": 1, "program": 7, "kind": 8, "gate": 9, "store": 10, "block": 11, "mode": 18}
 FLOAT32 = {"alpha": 2, "beta": 3, "strength": 4, "low": 5, "high": 6}
 INT64 = {"bit": 6, "unless": 7, "sees": 8}
 

@@ -11,7 +11,7 @@ from interv.codegen.bundle import Column, SiteTable
 from interv.document.wording import list_names
 from interv.errors import IntervError, suggest
 from interv.passes.graph.canonical import probe, update
-from interv.passes.graph.column import Form, Kind
+from interv.passes.graph.column import Form, Kind, Mode
 from interv.passes.graph.directions import Map
 from interv.passes.placing.plan import GATES
 
@@ -69,5 +69,6 @@ def form_of(column: Column, maps: Sequence[Map] = ()) -> Form:
         kind=Kind(column.kind),
         gate=column.gate if column.gate < GATES else -1,
         block=column.block,
+        mode=Mode(column.mode),
         map=maps[column.store] if column.kind == Kind.LINEAR else None,
     )

@@ -26,12 +26,27 @@ from dataclasses import dataclass
 from torch import fx
 
 from interv.document.document import Document
-from interv.document.spec import Ablate, Apply, Cap, Capture, Edit, Replace, Statement, Steer
+from interv.document.spec import (
+    Ablate,
+    Apply,
+    Cap,
+    Capture,
+    Edit,
+    Gate,
+    Replace,
+    Statement,
+    Steer,
+)
+from interv.passes.graph.column import Mode
 from interv.passes.graph.directions import Adapter, Vector
 from interv.passes.graph.ir import Graph, Node, Origin, call
 from interv.passes.graph.layer_ranges import Sites
+from interv.passes.graph.opening import Opening
 from interv.passes.graph.ops import (
     ablate,
+    ablate_keeping_norm,
+    ablate_over,
+    ablate_over_keeping_norm,
     adapter,
     cap,
     direction,
@@ -44,6 +59,8 @@ from interv.passes.graph.ops import (
     read,
     replace,
     steer,
+    steer_by_norm,
+    steer_by_norm_keeping_norm,
     steer_keeping_norm,
     unit,
     write,
@@ -111,9 +128,10 @@ class _Statement:
     def edit(self, h: Node, at: Sites, streams: Node, edit: Edit) -> Node:
         match edit:
             case Steer(vector=v):
-                target = steer_keeping_norm if edit.keep_norm else steer
-                args = (self.direction(v, at), float(edit.scale))
-                return self.call(target, h, *args, self.mask(h, at, streams, edit))
+                target, found = _STEERS[edit.by_norm, edit.keep_norm], self.direction(v, at)
+                found = self.call(unit, found) if edit.by_norm else found
+                mask = self.mask(h, at, streams, edit)
+                return self.call(target, h, found, float(edit.scale), mask)
             case Replace(vector=v, by=None):
                 numbers = float(edit.scale), float(edit.strength)
                 mask = self.mask(h, at, streams, edit)
@@ -135,7 +153,8 @@ class _Statement:
             case Ablate(vector=v):
                 u = self.call(unit, self.direction(v, at))
                 mask = self.mask(h, at, streams, edit)
-                return self.call(ablate, h, u, float(edit.strength), mask)
+                target = _ABLATES[edit.over, edit.keep_norm]
+                return self.call(target, h, u, float(edit.strength), mask)
         raise AssertionError(f"no op for {edit}")
 
     def mask(self, h: Node, at: Sites, streams: Node, edit: Edit) -> Node:
@@ -146,8 +165,34 @@ class _Statement:
         site = at if edit.gate.site is None else Sites(edit.gate.site, self.layers)
         h = h if edit.gate.site is None else self.call(read, streams, site)
         w = self.direction(edit.gate.vector, site)
-        numbers = float(edit.gate.sharpness), float(edit.gate.threshold)
-        return self.call(gate, h, w, *numbers, chosen)
+        w = self.call(unit, w) if edit.gate.cosine else w
+        return self.call(gate, h, w, _opening(edit.gate), chosen)
+
+
+# By whether the scale counts in norms, or the strength may be above 1, and whether the norm is
+# kept.
+_STEERS = {
+    (False, False): steer,
+    (False, True): steer_keeping_norm,
+    (True, False): steer_by_norm,
+    (True, True): steer_by_norm_keeping_norm,
+}
+_ABLATES = {
+    (False, False): ablate,
+    (False, True): ablate_keeping_norm,
+    (True, False): ablate_over,
+    (True, True): ablate_over_keeping_norm,
+}
+
+
+def _opening(said: Gate) -> Opening:
+    mode = Mode.ABSOLUTE if said.absolute else Mode.PLAIN
+    mode |= Mode.COSINE if said.cosine else Mode.PLAIN
+    if said.above is None and said.below is None:
+        return Opening(float(said.sharpness), float(said.threshold), mode=mode)
+    low = -math.inf if said.above is None else float(said.above)
+    high = math.inf if said.below is None else float(said.below)
+    return Opening(low=low, high=high, mode=mode | Mode.STEP)
 
 
 def _bounds(statement: Cap) -> tuple[float, float]:

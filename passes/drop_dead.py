@@ -77,8 +77,11 @@ def _dead(node: Node, j: int) -> str | None:
     match form.kind:
         case Kind.GATE | Kind.JOINT:
             return None
-        case Kind.KEEP_NORM | Kind.LINEAR:
+        case Kind.LINEAR:
             return "scale 0" if form.alpha == 0 else None
+        case Kind.KEEP_NORM:
+            idle = form.alpha == form.strength == 0
+            return ("scale 0" if form.a < 0 else "strength 0") if idle else None
         case Kind.REPLACE:
             return "strength 0" if form.strength == 0 else None
     if form.alpha == form.beta == form.strength == 0:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from interv.codegen.tables import FLOAT32, INT32, INT64, SiteCounts, SiteTensors, StepTensors
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import NOTHING_LEFT, Kind, Mode
 from interv.passes.graph.cyclic_projections import SWEEPS, still
 from interv.passes.placing.plan import GATES
 
@@ -63,12 +63,13 @@ def update(
 class _Work:
     """The columns of T tokens, what they read of the stream, and the weights found so far."""
 
+    h: Tensor  # [T, H]
+    bank: Tensor  # [V, H], as wide as `h`
     columns: dict[str, Tensor]  # [T, K] each field; indices are int64, scalars float64
     on: Tensor  # [T, K] bool
     live: Tensor  # [T], the tokens' places in the step
     gate: Tensor  # [step's T, G] float32, written
     dots: Tensor  # [T, V] float64, bank·h
-    square: Tensor  # [T] float64, h·h
     gram: Tensor  # [V, V] float64
     c: Tensor  # [T, K] float64
     d: Tensor  # [T, K] float64
@@ -88,8 +89,8 @@ def _work(h: Tensor, live: Tensor, step: StepTensors, site: SiteTensors) -> _Wor
     exact = h.dtype == torch.float64
     gram = bank @ bank.T if exact else site.gram.double()
     c, d, g = torch.zeros(3, *on.shape, dtype=torch.float64, device=h.device)
-    dots, square = (h @ bank.T).double(), (h * h).sum(dim=1).double()
-    return _Work(columns, on, live, step.gate, dots, square, gram, c, d, g)
+    dots = (h @ bank.T).double()
+    return _Work(h, bank, columns, on, live, step.gate, dots, gram, c, d, g)
 
 
 def _column(work: _Work, j: int) -> None:
@@ -102,15 +103,29 @@ def _column(work: _Work, j: int) -> None:
 
 
 def _add(work: _Work, rows: Tensor, j: int) -> None:
+    work.c[rows, j] = _weight(work, rows, j) * _phi(work, rows, j)
+
+
+def _phi(work: _Work, rows: Tensor, j: int) -> Tensor:
+    """Return what column j adds without a gate, [R]."""
     alpha, beta, strength, low, high = _scalars(work, rows, j)
     p = _reads(work, rows, j)
-    phi = alpha + beta * p + strength * (torch.clamp(p, low, high) - p)
-    work.c[rows, j] = _weight(work, rows, j) * phi
+    share = _has(work, rows, j, Mode.SHARE)
+    alpha[share] *= _stream(work, rows[share], j).norm(dim=1)
+    return alpha + beta * p + strength * (torch.clamp(p, low, high) - p)
 
 
 def _gate(work: _Work, rows: Tensor, j: int) -> None:
-    sharpness, _, _, threshold, _ = _scalars(work, rows, j)
-    weight = torch.sigmoid(sharpness * (_reads(work, rows, j) - threshold))
+    sharpness, _, _, low, high = _scalars(work, rows, j)
+    p = _reads(work, rows, j)
+    cosine = _has(work, rows, j, Mode.COSINE)
+    length = _stream(work, rows[cosine], j).norm(dim=1)
+    p[cosine] = torch.where(length != 0, p[cosine] / length, 0)
+    p = torch.where(_has(work, rows, j, Mode.ABSOLUTE), p.abs(), p)
+    inside = ((low < p) & (p < high)).double()
+    weight = torch.where(
+        _has(work, rows, j, Mode.STEP), inside, torch.sigmoid(sharpness * (p - low))
+    )
     work.g[rows, j] = weight
     store = work.columns["store"][rows, j]
     kept = store >= 0
@@ -118,18 +133,13 @@ def _gate(work: _Work, rows: Tensor, j: int) -> None:
 
 
 def _keep_norm(work: _Work, rows: Tensor, j: int) -> None:
-    s = _weight(work, rows, j) * work.columns["alpha"][rows, j]
+    s = _weight(work, rows, j) * _phi(work, rows, j)
     rows, s = rows[s != 0], s[s != 0]
     seen, rho = _seen(work, rows, j)
-    b = work.columns["b"][rows].clamp(min=0)  # [R, K]
-    c = torch.where(seen, work.c[rows], 0)
-    own = b[:, j]
-    gram = work.gram[b[:, :, None], b[:, None, :]]  # [R, K, K]
-    q = (c * work.dots[rows].gather(1, b)).sum(dim=1)
-    yy = rho**2 * work.square[rows] + 2 * rho * q + torch.einsum("ri,rik,rk->r", c, gram, c)
-    yv = rho * work.dots[rows, own] + (c * gram[:, j]).sum(dim=1)
-    new = yy + 2 * s * yv + s**2 * work.gram[own, own]
-    r = torch.where(new > 0, (yy.clamp(min=0) / new).sqrt(), 1)
+    y = _stream(work, rows, j)
+    after = (y + s[:, None] * work.bank[work.columns["b"][rows, j]].double()).norm(dim=1)
+    before = y.norm(dim=1)
+    r = torch.where(after > NOTHING_LEFT * before, before / after, 1)
     work.d[rows, j] = (r - 1) * rho
     work.c[rows] = torch.where(seen, work.c[rows] * r[:, None], work.c[rows])
     work.c[rows, j] = r * s
@@ -155,7 +165,7 @@ def _joint(work: _Work, rows: Tensor, j: int) -> None:
 
 def _project(work: _Work, rows: Tensor, size: Tensor, j: int) -> None:
     """Cap each column of a block in turn until none moves (Hildreth's cyclic projections)."""
-    largest = torch.zeros_like(work.square[rows])
+    largest = torch.zeros_like(work.dots[rows, 0])
     for sweep in range(SWEEPS):
         if rows.numel() == 0:
             return
@@ -206,6 +216,18 @@ def _reads(work: _Work, rows: Tensor, j: int) -> Tensor:
     gram = work.gram[a.clamp(min=0)[:, None], b.clamp(min=0)]  # [R, K]
     earlier = torch.where(seen & (b >= 0), gram * work.c[rows], 0).sum(dim=1)
     return torch.where(a >= 0, rho * work.dots[rows, a.clamp(min=0)] + earlier, 0)
+
+
+def _stream(work: _Work, rows: Tensor, j: int) -> Tensor:
+    """Return the stream that column j sees, [R, H] float64."""
+    seen, rho = _seen(work, rows, j)
+    c = torch.where(seen, work.c[rows], 0)
+    added = _spread(c, work.columns["b"][rows], len(work.bank)).to(work.h.dtype) @ work.bank
+    return rho[:, None] * work.h[rows] + added
+
+
+def _has(work: _Work, rows: Tensor, j: int, mode: Mode) -> Tensor:
+    return (work.columns["mode"][rows, j] & mode) != 0
 
 
 def _weight(work: _Work, rows: Tensor, j: int) -> Tensor:

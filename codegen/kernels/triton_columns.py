@@ -13,14 +13,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# A column is 18 words of 32 bits, or 9 of 64; where its fields lie, as in `interv.codegen.tables`.
-WIDTH, WIDE = tl.constexpr(18), tl.constexpr(9)
+# A column is 20 words of 32 bits, or 10 of 64; where its fields lie as in `interv.codegen.tables`.
+WIDTH, WIDE = tl.constexpr(20), tl.constexpr(10)
 A, B, ALPHA, BETA, STRENGTH = (tl.constexpr(place) for place in range(5))
 LOW, HIGH, PROGRAM, KIND, GATED, STORE, BLOCK = (tl.constexpr(place) for place in range(5, 12))
 BIT, UNLESS, SEES = (tl.constexpr(place) for place in range(6, 9))
+MODE = tl.constexpr(18)
 
 # The numbers of `interv.passes.graph.column.Kind`, ADD being 0.
 GATE, KEEP_NORM, REPLACE, JOINT = (tl.constexpr(kind) for kind in range(1, 5))
+# The bits of `interv.passes.graph.column.Mode`, and its NOTHING_LEFT.
+SHARE, ABSOLUTE, COSINE, STEP = (tl.constexpr(1 << bit) for bit in range(4))
+NOTHING_LEFT = tl.constexpr(1e-5)
 # Gates from here on are those of earlier sites: `interv.passes.placing.plan.GATES`.
 GATES = tl.constexpr(64)
 # The columns of a JOINT block are swept until none moves by more than this share of the largest.
@@ -38,7 +42,8 @@ def held(column, inside, bits, whole, wide):
     on = wanted & (lost == 0)
     kind = tl.load(whole + column * WIDTH + KIND, mask=inside, other=0)
     gate = tl.load(whole + column * WIDTH + GATED, mask=inside, other=-1)
-    mixed = (kind != 0) | (gate >= 0)
+    mode = tl.load(whole + column * WIDTH + MODE, mask=inside, other=0)
+    mixed = (kind != 0) | (gate >= 0) | ((mode & SHARE) != 0)
     return on, tl.sum(tl.where(on, tl.where(mixed, MIXED + 1, 1), 0), 0)
 
 
@@ -55,12 +60,12 @@ def _dot(h, i, inside, bank, row, H):
 
 
 @triton.jit
-def _phi(p, base):
+def _phi(p, base, length):
     """Return what an ADD column makes of its reading; `base` is the column, as float32."""
     low, high = tl.load(base + LOW), tl.load(base + HIGH)
     clamped = tl.minimum(tl.maximum(p, low), high)
     moved = tl.load(base + STRENGTH) * (clamped - p)
-    return tl.load(base + ALPHA) + tl.load(base + BETA) * p + moved
+    return tl.load(base + ALPHA) * length + tl.load(base + BETA) * p + moved
 
 
 @triton.jit
@@ -90,7 +95,7 @@ def _plain(h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, r
             seen = ((tl.load(wide + (at + j) * WIDE + SEES) >> k) & 1) != 0
             g = tl.load(gram + row * rows + written, mask=seen & (written >= 0), other=0.0)
             p += tl.sum(g * c, 0)
-        c = tl.where((k == j) & on, _phi(p, real + (at + j) * WIDTH), c)
+        c = tl.where((k == j) & on, _phi(p, real + (at + j) * WIDTH, 1.0), c)
     return c
 
 
@@ -119,13 +124,6 @@ def _mixed(
                     )  # fmt: skip
                     c = _solve(start, k, at, j, size, on, written, c, gram, whole, real, wide, rows)
                     solved = j + size
-            elif kind == KEEP_NORM:
-                s = _weight(g, k, base, whole, gate) * tl.load(real + base * WIDTH + ALPHA)
-                if s != 0.0:
-                    seen = tl.where(sees, c, 0.0)
-                    r = _keep(h, i, inside, k, at, j, s, rho, seen, bank, whole, H)
-                    d = tl.where(k == j, (r - 1.0) * rho, d)
-                    c = tl.where(k == j, r * s, tl.where(sees, r * c, c))
             elif kind == REPLACE:
                 w = _weight(g, k, base, whole, gate) * tl.load(real + base * WIDTH + STRENGTH)
                 d = tl.where(k == j, -w * rho, d)
@@ -137,16 +135,27 @@ def _mixed(
                 if row >= 0:
                     near = tl.load(gram + row * rows + written, mask=sees, other=0.0)
                     p = rho * _dot(h, i, inside, bank, row, H) + tl.sum(near * c, 0)
+                mode = tl.load(whole + base * WIDTH + MODE)
+                seen = tl.where(sees, c, 0.0)
+                length = 1.0
+                if (mode & (SHARE | COSINE)) != 0:
+                    y = _stream(h, i, inside, k, at, j, rho, seen, bank, whole, H)
+                    length = tl.sqrt(tl.sum(y * y, 0))
                 if kind == GATE:
-                    low = tl.load(real + base * WIDTH + LOW)
-                    value = _sigmoid(tl.load(real + base * WIDTH + ALPHA) * (p - low))
+                    value = _opened(p, length, mode, real + base * WIDTH)
                     g = tl.where(k == j, value, g)
                     store = tl.load(whole + base * WIDTH + STORE)
                     if store >= 0:
                         tl.store(gate + store, value)
                 else:
-                    weight = _weight(g, k, base, whole, gate)
-                    c = tl.where(k == j, weight * _phi(p, real + base * WIDTH), c)
+                    s = _weight(g, k, base, whole, gate) * _phi(p, real + base * WIDTH, length)
+                    if kind == KEEP_NORM:
+                        if s != 0.0:
+                            r = _keep(h, i, inside, k, at, j, s, rho, seen, bank, whole, H)
+                            d = tl.where(k == j, (r - 1.0) * rho, d)
+                            c = tl.where(k == j, r * s, tl.where(sees, r * c, c))
+                    else:
+                        c = tl.where(k == j, s, c)
     return c, d
 
 
@@ -170,19 +179,41 @@ def _sigmoid(x):
 
 
 @triton.jit
-def _keep(h, i, inside, k, at, j, s, rho, seen, bank, whole, H):
-    """Return ‖y‖ / ‖y + s·bank[b]‖, where y is `rho * h` and what the seen columns added."""
+def _opened(p, length, mode, base):
+    """Return the weight that a GATE column gives for its reading of a stream of that length."""
+    if (mode & COSINE) != 0:
+        p = tl.where(length != 0.0, p / tl.where(length != 0.0, length, 1.0), 0.0)
+    if (mode & ABSOLUTE) != 0:
+        p = tl.abs(p)
+    low = tl.load(base + LOW)
+    value = _sigmoid(tl.load(base + ALPHA) * (p - low))
+    if (mode & STEP) != 0:
+        value = tl.where((low < p) & (p < tl.load(base + HIGH)), 1.0, 0.0)
+    return value
+
+
+@triton.jit
+def _stream(h, i, inside, k, at, j, rho, seen, bank, whole, H):
+    """Return the stream that column j sees: `rho * h` and what the seen columns added `[H]`."""
     y = rho * h
     for m in range(j):
         scale = _pick(seen, k, m)
         if scale != 0.0:
             row = tl.load(whole + (at + m) * WIDTH + B).to(tl.int64)
             y += scale * tl.load(bank + row * H + i, mask=inside, other=0.0)
+    return y
+
+
+@triton.jit
+def _keep(h, i, inside, k, at, j, s, rho, seen, bank, whole, H):
+    """Return ‖y‖ / ‖y + s·bank[b]‖, where y is what column j sees."""
+    y = _stream(h, i, inside, k, at, j, rho, seen, bank, whole, H)
     before = tl.sum(y * y, 0)
     row = tl.load(whole + (at + j) * WIDTH + B).to(tl.int64)
     y += s * tl.load(bank + row * H + i, mask=inside, other=0.0)
     after = tl.sum(y * y, 0)
-    return tl.where(after > 0.0, tl.sqrt(before / tl.where(after > 0.0, after, 1.0)), 1.0)
+    left = after > NOTHING_LEFT * NOTHING_LEFT * before
+    return tl.where(left, tl.sqrt(before / tl.where(left, after, 1.0)), 1.0)
 
 
 @triton.jit

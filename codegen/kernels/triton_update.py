@@ -118,9 +118,9 @@ def buffers(x: SiteTensors, step: StepTensors, counts: SiteCounts) -> tuple[Any,
         step.gate.stride(0),
         x.bank,  # [V, H] float32
         x.gram,  # [V, V] float32
-        x.columns.view(torch.int32),  # whole: [S, K] columns of 18 words
+        x.columns.view(torch.int32),  # whole: [S, K] columns of 20 words
         x.columns.view(torch.float32),  # real: the same memory
-        x.columns,  # wide: the same memory as int64: 9 words
+        x.columns,  # wide: the same memory as int64: 10 words
         x.count,  # slots: [S] int32, how many columns a slot has
         counts.total,  # [P] int64
         counts.seats,  # [R, P] int64

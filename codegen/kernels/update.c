@@ -5,6 +5,7 @@
  *     rho = 1 + sum_{i seen} d_i
  *     p_j = rho bank[a_j].h + sum_{i seen} gram[a_j][b_i] c_i
  *     c_j and d_j by the column's kind (ADD: c_j = alpha + beta p_j + strength (clamp(p_j) - p_j))
+ *     and its mode (SHARE: alpha counts in lengths of what it sees)
  *     hidden += sum_j c_j bank[b_j] + (sum_j d_j) h
  * accumulated in float. A token whose weights are all zero is not written, so that its bits stay
  * as they were. What every kind means: `passes/graph/column.py`, in torch `reference.py`.
@@ -15,12 +16,17 @@
 
 #define MAX_COLUMNS 64 /* also the first number of a gate of an earlier site */
 #define LANES 16
+#define PIECE 256 /* of a stream, a multiple of LANES */
 
 /* When a JOINT block is solved: at a step of this part of the largest reading. */
 #define JOINT_STEP 0x1p-22
 #define JOINT_SWEEPS 512
 
+/* What is shorter than this, squared, beside what it was, is a rounding error. */
+#define NOTHING_LEFT 1e-10
+
 enum { ADD, GATE, KEEP_NORM, REPLACE, JOINT }; /* Kind of passes/graph/column.py */
+enum { SHARE = 1, ABSOLUTE = 2, COSINE = 4, STEP = 8 }; /* Mode of passes/graph/column.py */
 
 typedef struct { /* COLUMN of codegen/slot.py */
     int32_t a, b; /* bank rows that are read and written, -1: none */
@@ -31,6 +37,7 @@ typedef struct { /* COLUMN of codegen/slot.py */
     int32_t store; /* where a GATE's weight goes in the step's gates, -1: nowhere */
     int32_t block; /* in the first of JOINT columns: how many are solved together */
     int64_t bit, unless, sees;
+    int32_t mode, spare;
 } column_t;
 
 typedef struct {
@@ -123,10 +130,57 @@ static float weight(const column_t *one, const token_t *token) {
     return one->gate < MAX_COLUMNS ? token->g[one->gate] : token->gate[one->gate - MAX_COLUMNS];
 }
 
-static void open_gate(const column_t *one, int j, float p, token_t *token) {
+/* y.y, y.b and b.b of the stream y that column j sees and of the row b, 0 where there is none. */
+typedef struct {
+    double yy, yb, bb;
+} squares_t;
+
+static squares_t squares(const site_t *site, const column_t *columns, int j, const token_t *token) {
+    const column_t *one = columns + j;
+    const float seen = (float)rho(token, one, j);
+    const float *b = one->b < 0 ? 0 : site->bank + one->b * site->hidden_size;
+    double yy[LANES] = {0}, yb[LANES] = {0}, bb[LANES] = {0};
+    for (int64_t start = 0; start < site->hidden_size; start += PIECE) {
+        const int64_t n = site->hidden_size - start < PIECE ? site->hidden_size - start : PIECE;
+        float y[PIECE] = {0}, v[PIECE] = {0};
+        for (int64_t i = 0; i < n; i++) y[i] = seen * token->h[start + i];
+        for (int k = 0; k < j; k++) {
+            const float c = token->c[k];
+            if (!sees(one, k) || columns[k].b < 0 || c == 0) continue;
+            const float *row = site->bank + columns[k].b * site->hidden_size + start;
+            for (int64_t i = 0; i < n; i++) y[i] += c * row[i];
+        }
+        if (b) memcpy(v, b + start, n * sizeof *v);
+        for (int i = 0; i < PIECE; i += LANES)
+            for (int l = 0; l < LANES; l++) {
+                yy[l] += (double)y[i + l] * y[i + l];
+                yb[l] += (double)y[i + l] * v[i + l];
+                bb[l] += (double)v[i + l] * v[i + l];
+            }
+    }
+    squares_t sum = {0};
+    for (int l = 0; l < LANES; l++) sum.yy += yy[l], sum.yb += yb[l], sum.bb += bb[l];
+    return sum;
+}
+
+/* What an ADD column adds: phi of its reading, where the stream that it sees has that length. */
+static float phi(const column_t *one, float p, float length) {
+    const float alpha = one->mode & SHARE ? one->alpha * length : one->alpha;
+    return alpha + one->beta * p + one->strength * (clamp(p, one->low, one->high) - p);
+}
+
+static void open_gate(const site_t *site, const column_t *columns, int j, token_t *token) {
+    const column_t *one = columns + j;
+    float p = reads(site, columns, one, j, token);
+    if (one->mode & COSINE) {
+        const double length = sqrt(squares(site, columns, j, token).yy);
+        p = length != 0 ? (float)(p / length) : 0;
+    }
+    if (one->mode & ABSOLUTE) p = fabsf(p);
     const float x = one->alpha * (p - one->low);
     const float e = expf(-fabsf(x)); /* at most 1, however large x is */
     token->g[j] = x < 0 ? e / (1 + e) : 1 / (1 + e);
+    if (one->mode & STEP) token->g[j] = one->low < p && p < one->high; /* 0 for NaN */
     if (one->store >= 0) token->gate[one->store] = token->g[j];
 }
 
@@ -146,26 +200,16 @@ static void replace(const column_t *one, int j, token_t *token) {
     token->c[j] = w * one->alpha;
 }
 
-/* Adds s b to y and scales the sum to the norm of y: dots with h and the Gram give both norms. */
+/* Adds s b to y and scales the sum to the norm of y, where something is left of it. */
 static void keep_norm(const site_t *site, const column_t *columns, int j, token_t *token) {
     const column_t *one = columns + j;
-    const double s = (double)weight(one, token) * one->alpha;
+    const squares_t sum = squares(site, columns, j, token);
+    const float p = reads(site, columns, one, j, token);
+    const double s = (double)weight(one, token) * phi(one, p, (float)sqrt(sum.yy));
     if (s == 0) return;
-    const double seen = rho(token, one, j);
-    double yy = seen * seen * dot(token->h, token->h, site->hidden_size);
-    double yv = seen * read_row(site, token, one->b);
-    for (int i = 0; i < j; i++) {
-        const double c = token->c[i];
-        if (!sees(one, i) || columns[i].b < 0 || c == 0) continue;
-        yy += 2 * seen * c * read_row(site, token, columns[i].b);
-        yv += c * gram(site, columns[i].b, one->b);
-        for (int k = 0; k < j; k++)
-            if (sees(one, k) && columns[k].b >= 0)
-                yy += c * token->c[k] * gram(site, columns[i].b, columns[k].b);
-    }
-    const double new = yy + 2 * s * yv + s * s * gram(site, one->b, one->b);
-    const double r = new > 0 ? sqrt((yy < 0 ? 0 : yy) / new) : 1;
-    rescale(one, j, r, seen, token);
+    const double new = sum.yy + 2 * s * sum.yb + s * s * sum.bb;
+    const double r = new > NOTHING_LEFT * sum.yy ? sqrt(sum.yy / new) : 1;
+    rescale(one, j, r, rho(token, one, j), token);
     token->c[j] = (float)(r * s);
 }
 
@@ -200,7 +244,7 @@ static void joint(const site_t *site, const column_t *columns, int j, int n, int
 static int other_kind(const site_t *site, const column_t *columns, int j, int64_t mask,
                       token_t *token) {
     const column_t *one = columns + j;
-    if (one->kind == GATE) open_gate(one, j, reads(site, columns, one, j, token), token);
+    if (one->kind == GATE) open_gate(site, columns, j, token);
     if (one->kind == KEEP_NORM) keep_norm(site, columns, j, token);
     if (one->kind == REPLACE) replace(one, j, token);
     if (one->kind != JOINT || one->block < 1) return 1;
@@ -221,10 +265,9 @@ static int weights(const site_t *site, const column_t *columns, int n, int64_t m
             taken = other_kind(site, columns, j, mask, token);
             continue;
         }
-        const float p = reads(site, columns, one, j, token);
-        const float c =
-            one->alpha + one->beta * p + one->strength * (clamp(p, one->low, one->high) - p);
-        token->c[j] = weight(one, token) * c;
+        const int share = one->mode & SHARE;
+        const float length = share ? (float)sqrt(squares(site, columns, j, token).yy) : 1;
+        token->c[j] = weight(one, token) * phi(one, reads(site, columns, one, j, token), length);
     }
     int any = token->scaled;
     for (int j = 0; j < n; j++) any |= token->c[j] != 0;

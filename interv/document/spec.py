@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 SiteName: TypeAlias = Literal["pre_attn", "post_attn", "post_block"]
@@ -22,6 +30,7 @@ Finite: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Part: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1)]
 # What a factor is multiplied by from one token to the next.
 Rate: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=1)]
+More: TypeAlias = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 Scalar: TypeAlias = bool | int | float | str
 
@@ -119,15 +128,21 @@ class SiteRef(Node):
 
 
 class Gate(Node):
-    """`gate w at site sharpness k threshold t`: g = sigmoid(k (w·h - t)).
+    """`gate w at site sharpness k threshold t`: g = sigmoid(k (x - t)) with x = w·h.
 
+    Of `cosine` x is `w·h / (‖w‖·‖h‖)`, of `absolute` the absolute value. With `above` or `below`
+    the gate is a step: g = 1 where above < x < below, 0 elsewhere; a missing bound is open.
     `site` is None where the probe is read at the edit's own site.
     """
 
     vector: Name
     site: SiteRef | None = None
+    absolute: Flag = False
+    cosine: Flag = False
     sharpness: Finite = 1.0
     threshold: Finite = 0.0
+    above: Finite | None = None
+    below: Finite | None = None
 
 
 class Edit(Node):
@@ -143,11 +158,15 @@ class Edit(Node):
 
 
 class Steer(Edit):
-    """`h' = h + scale·v`; under `keep_norm` scaled back to the norm of `h`."""
+    """`h' = h + scale·v`; under `by_norm` `h + scale·‖h‖·û`.
+
+    Under `keep_norm` it is scaled back to the norm of `h`.
+    """
 
     op: Literal["steer"] = "steer"
     vector: Name
     scale: Finite = 1.0
+    by_norm: Flag = False
     keep_norm: Flag = False
 
 
@@ -162,11 +181,24 @@ class Cap(Edit):
 
 
 class Ablate(Edit):
-    """`h' = h - strength·(h·û)·û`: strength 1 removes the component, 0 leaves it."""
+    """`h' = h - strength·(h·û)·û`: strength 1 removes the component, 0 leaves it.
+
+    Above 1 the strength goes only with `over`. Under `keep_norm` the result is scaled back to the
+    norm of `h`.
+    """
 
     op: Literal["ablate"] = "ablate"
     vector: Name
-    strength: Part = 1.0
+    over: Flag = False
+    strength: More = 1.0
+    keep_norm: Flag = False
+
+    @field_validator("strength")
+    @classmethod
+    def _says_over(cls, strength: float, info: ValidationInfo) -> float:
+        if strength > 1 and not info.data.get("over", True):
+            raise PydanticCustomError("over", "strength is above 1")
+        return strength
 
 
 class Replace(Edit):

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interv.passes.graph.column import Form, Kind
+from interv.passes.graph.column import NOTHING_LEFT, Form, Kind, Mode
 from interv.passes.graph.cyclic_projections import swept
+from interv.passes.graph.opening import Opening
 
 
 def update(
@@ -78,6 +79,11 @@ class _State:
         """Return what column j reads `[T]`."""
         return self.share(seen) * self.p[:, j] + self.c[:, seen] @ self.gram[j, seen]
 
+    def adds(self, j: int, form: Form, seen: Sequence[int]) -> Tensor:
+        """Return how much of its direction column j adds without a gate `[T]`."""
+        length = self.stream(seen).norm(dim=1) if form.mode & Mode.SHARE else 1.0
+        return phi(form, self.reads(j, seen), length)
+
     def share(self, seen: Sequence[int]) -> Tensor:
         """Return how much of h is left in the stream that a column reads `[T]`."""
         return 1 + self.d[:, seen].sum(dim=1)
@@ -108,12 +114,13 @@ def _run(
 def _column(state: _State, j: int, form: Form, weight: Tensor, seen: list[int]) -> None:
     match form.kind:
         case Kind.ADD:
-            state.c[:, j] = weight * phi(form, state.reads(j, seen))
+            state.c[:, j] = weight * state.adds(j, form, seen)
         case Kind.GATE:
-            opened = torch.sigmoid(form.alpha * (state.reads(j, seen) - form.low))
+            length = state.stream(seen).norm(dim=1) if form.mode & Mode.COSINE else None
+            opened = opening_of(form).weight(state.reads(j, seen), length)
             state.g[:, j] = torch.where(weight != 0, opened, 0.0)
         case Kind.KEEP_NORM:
-            _keep_norm(state, j, weight * form.alpha, seen)
+            _keep_norm(state, j, weight * state.adds(j, form, seen), seen)
         case Kind.REPLACE:
             w = weight * form.strength
             state.d[:, j] = -w * state.share(seen)
@@ -125,8 +132,8 @@ def _keep_norm(state: _State, j: int, scale: Tensor, seen: list[int]) -> None:
     """Add, then scale everything so that the norm is that of what was read."""
     before = state.stream(seen)
     after = before + scale[:, None] * state.b[j]
-    norm = after.norm(dim=1)
-    ratio = torch.where((norm > 0) & (scale != 0), before.norm(dim=1) / norm, 1.0)
+    norm, kept = after.norm(dim=1), before.norm(dim=1)
+    ratio = torch.where((norm > NOTHING_LEFT * kept) & (scale != 0), kept / norm, 1.0)
     state.d[:, j] = (ratio - 1) * state.share(seen)
     state.c[:, seen] *= ratio[:, None]
     state.c[:, j] = ratio * scale
@@ -145,6 +152,12 @@ def _solve(state: _State, first: int, columns: Sequence[Form], masks: Sequence[T
     state.c[:, first : block.stop] = c * c.new_tensor([one.strength for one in forms])
 
 
-def phi(column: Form, p: Tensor) -> Tensor:
-    """Return the coefficient of an ADD column that reads `p` `[T]`."""
-    return column.alpha + column.beta * p + column.strength * (p.clamp(column.low, column.high) - p)
+def phi(column: Form, p: Tensor, length: Tensor | float = 1.0) -> Tensor:
+    """Return the coefficient of an ADD column that reads `p` `[T]` of a stream of that length."""
+    moved = column.beta * p + column.strength * (p.clamp(column.low, column.high) - p)
+    return column.alpha * length + moved
+
+
+def opening_of(form: Form) -> Opening:
+    """Return how a GATE column opens."""
+    return Opening(form.alpha, form.low, form.high, form.mode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from interv.passes.graph.directions import Map
 
@@ -20,6 +20,26 @@ class Kind(IntEnum):
     LINEAR = 5
 
 
+# What is shorter than this beside what it was is a rounding error: it is not scaled to that length.
+NOTHING_LEFT = 1e-5
+
+
+class Mode(IntFlag):
+    """How a column takes its numbers; the bits are those that kernels know."""
+
+    PLAIN = 0
+    # Of ADD and KEEP_NORM: alpha counts in lengths of the stream, alpha·‖y‖.
+    SHARE = 1
+    # Of GATE: it takes |p|.
+    ABSOLUTE = 2
+    # Of GATE: it takes p/‖y‖, 0 of a stream that is zero.
+    COSINE = 4
+    # Of GATE: its weight is 1 where low < p < high, 0 elsewhere.
+    STEP = 8
+    # Of any: a request's multiplier may raise its strength above 1. Kernels do not look at it.
+    OVER = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """One column: what it reads, what it adds, and how much.
@@ -28,15 +48,15 @@ class Form:
 
         ADD        adds c·direction[b], c = alpha + beta·p + strength·(clamp(p, low, high) - p)
         GATE       adds nothing; its weight is sigmoid(alpha·(p - low))
-        KEEP_NORM  adds alpha·direction[b], then scales y + alpha·direction[b] to the norm of y
+        KEEP_NORM  adds as ADD does, then scales what has come of y to the norm of y
         REPLACE    sets y to (1 - strength)·y + strength·alpha·direction[b]
         JOINT      as ADD, but the `block` columns from the first of them on see each other: c is
                    what holds for all of them at once
         LINEAR     sets the stream to h + alpha·(map(h) - h) before any other column reads it
 
     `a` is -1 where nothing is read, `b` where nothing is added. Bit i of `sees` names column i.
-    A column whose `gate` is not -1 has its alpha (of REPLACE its strength, of ADD all of c)
-    multiplied by the weight of that GATE column of the same update.
+    A column whose `gate` is not -1 has its c (of REPLACE its strength) multiplied by the weight
+    of that GATE column of the same update. `mode` says how alpha, p and the weight are meant.
     """
 
     a: int
@@ -51,3 +71,9 @@ class Form:
     gate: int = -1
     block: int = 0
     map: Map | None = None
+    mode: Mode = Mode.PLAIN
+
+
+def reads(a: int, kind: int, mode: int) -> bool:
+    """Say whether a column with these numbers reads, or scales, the stream that it sees."""
+    return a >= 0 or kind in (Kind.KEEP_NORM, Kind.REPLACE) or bool(mode & Mode.SHARE)

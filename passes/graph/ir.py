@@ -97,6 +97,11 @@ def statement_name(node: Node) -> str:
 
 _STATEMENTS = {
     "steer_keeping_norm": "steer",
+    "steer_by_norm": "steer",
+    "steer_by_norm_keeping_norm": "steer",
+    "ablate_keeping_norm": "ablate",
+    "ablate_over": "ablate",
+    "ablate_over_keeping_norm": "ablate",
     "exchange": "replace",
     "low_rank": "apply",
     "linear": "apply",

@@ -11,9 +11,11 @@ from interv.passes.graph.ir import Node
 _FACTORS = {
     ops.steer: (2, "scale"),
     ops.steer_keeping_norm: (2, "scale"),
+    ops.steer_by_norm: (2, "scale"),
+    ops.steer_by_norm_keeping_norm: (2, "scale"),
     ops.low_rank: (2, "scale"),
     ops.linear: (2, "scale"),
-    ops.ablate: (2, "strength"),
+    **dict.fromkeys(ops.ABLATIONS, (2, "strength")),
     ops.exchange: (3, "strength"),
     ops.replace: (3, "strength"),
     ops.cap: (4, "strength"),

@@ -21,9 +21,11 @@ from torch import Tensor
 from interv.document.sites import Site
 from interv.document.spec import Capture
 from interv.passes.graph.canonical import probe, update
+from interv.passes.graph.column import NOTHING_LEFT
 from interv.passes.graph.cyclic_projections import swept
 from interv.passes.graph.directions import Adapter, Affine, Constant, Rows, Vector, unit_vector
 from interv.passes.graph.layer_ranges import Sites
+from interv.passes.graph.opening import Opening
 from interv.passes.graph.selector_masks import Tokens, generated_index, select
 
 Streams: TypeAlias = Mapping[Site, Tensor]
@@ -83,15 +85,15 @@ def linear_map(value: Adapter, at: Site | Sites) -> Affine:
     return Affine(*(part[0] for part in stacked)) if isinstance(at, Site) else stacked
 
 
-def gate(h: Tensor, w: Tensor, sharpness: float, threshold: float, mask: Tensor) -> Tensor:
-    """Return `sigmoid(sharpness·(h·w - threshold))` where `mask` `[T]` is set, 0 elsewhere.
+def gate(h: Tensor, w: Tensor, opening: Opening, mask: Tensor) -> Tensor:
+    """Return what an opening makes of `h·w` where `mask` `[T]` is set, 0 elsewhere.
 
     The result weighs an edit: it stands where a mask can stand, which weighs 1 or 0. A mask that
     is a weight itself is multiplied by it.
     """
     wide = _widen(h)
     p = (wide * w.to(wide.dtype)).sum(-1)
-    opened = torch.sigmoid(sharpness * (p - threshold)) * mask.to(wide.dtype)
+    opened = opening.weight(p, wide.norm(dim=-1)) * mask.to(wide.dtype)
     return torch.where(mask != 0, opened, 0.0)
 
 
@@ -111,11 +113,23 @@ def steer(h: Tensor, v: Tensor, scale: float, mask: Tensor) -> Tensor:
 
 
 def steer_keeping_norm(h: Tensor, v: Tensor, scale: float, mask: Tensor) -> Tensor:
-    """Return `(h + scale·v)·‖h‖/‖h + scale·v‖` where `mask` is set; 0/0 counts as 1."""
+    """Return `(h + scale·v)·‖h‖/‖h + scale·v‖` where `mask` is set; of nothing, nothing."""
     wide = _widen(h)
     moved = wide + _weighed(scale, mask, wide) * v.to(wide.dtype)
-    before, after = (x.norm(dim=-1, keepdim=True) for x in (wide, moved))
-    return _where(mask, moved * torch.where(after > 0, before / after, 1.0), h)
+    return _where(mask, _rescaled(moved, wide), h)
+
+
+def steer_by_norm(h: Tensor, u: Tensor, scale: float, mask: Tensor) -> Tensor:
+    """Return `h + scale·‖h‖·u` where `mask` is set."""
+    wide = _widen(h)
+    amount = _weighed(scale, mask, wide) * wide.norm(dim=-1, keepdim=True)
+    return _where(mask, wide + amount * u.to(wide.dtype), h)
+
+
+def steer_by_norm_keeping_norm(h: Tensor, u: Tensor, scale: float, mask: Tensor) -> Tensor:
+    """Return `steer_by_norm`, scaled to the norm of `h`."""
+    wide = _widen(h)
+    return _where(mask, _rescaled(steer_by_norm(wide, u, scale, mask), wide), h)
 
 
 def cap(h: Tensor, u: Tensor, low: float, high: float, strength: float, mask: Tensor) -> Tensor:
@@ -133,6 +147,22 @@ def ablate(h: Tensor, u: Tensor, strength: float, mask: Tensor) -> Tensor:
     u = u.to(wide.dtype)
     p = (wide * u).sum(-1, keepdim=True)
     return _where(mask, wide - _weighed(strength, mask, wide) * p * u, h)
+
+
+def ablate_keeping_norm(h: Tensor, u: Tensor, strength: float, mask: Tensor) -> Tensor:
+    """Return `ablate`, scaled to the norm of `h`; where nothing is left, nothing."""
+    wide = _widen(h)
+    return _where(mask, _rescaled(ablate(wide, u, strength, mask), wide), h)
+
+
+def ablate_over(h: Tensor, u: Tensor, strength: float, mask: Tensor) -> Tensor:
+    """Return `ablate`, whose strength may be above 1, and whatever a request makes of it."""
+    return ablate(h, u, strength, mask)
+
+
+def ablate_over_keeping_norm(h: Tensor, u: Tensor, strength: float, mask: Tensor) -> Tensor:
+    """Return `ablate_over`, scaled to the norm of `h`."""
+    return ablate_keeping_norm(h, u, strength, mask)
 
 
 def replace(h: Tensor, v: Tensor, scale: float, strength: float, mask: Tensor) -> Tensor:
@@ -203,6 +233,12 @@ def _weighed(factor: float, mask: Tensor, wide: Tensor) -> Tensor:
     return factor * mask.to(wide.dtype)[..., None]
 
 
+def _rescaled(moved: Tensor, h: Tensor) -> Tensor:
+    """Return `moved` at the length of `h`, where more than a rounding error is left of it."""
+    before, after = (x.norm(dim=-1, keepdim=True) for x in (h, moved))
+    return moved * torch.where(after > NOTHING_LEFT * before, before / after, 1.0)
+
+
 def _where(mask: Tensor, edited: Tensor, h: Tensor) -> Tensor:
     return torch.where((mask != 0)[..., None], edited.to(h.dtype), h)
 
@@ -245,6 +281,8 @@ def _edit(fn: Callable[..., Any], args: str, formula: str, flops: int) -> Op:
 
 
 _CAP = "h + strength·(clamp(h·û, low, high) − h·û)·û"
+_ABLATE = "h − strength·(h·û)·û"
+_KEPT = ", then scaled to ‖h‖"
 _DECLARED = (
     Op(read, ("streams", "site"), "stream", "h", elements=lambda H, K: 2 * H),
     Op(select, ("tokens", "selector"), "mask", "m"),
@@ -256,7 +294,7 @@ _DECLARED = (
     Op(decay, ("tokens", "number", "mask"), "mask", "rate^i"),
     Op(
         gate,
-        ("stream", "direction", "number", "number", "mask"),
+        ("stream", "direction", "opening", "mask"),
         "mask",
         "sigmoid(sharpness·(h·w − threshold))",
         flops=lambda H, K: 2 * H,
@@ -264,8 +302,13 @@ _DECLARED = (
     ),
     _edit(steer, "direction number", "h + scale·v", 2),
     _edit(steer_keeping_norm, "direction number", "(h + scale·v)·‖h‖/‖h + scale·v‖", 7),
+    _edit(steer_by_norm, "direction number", "h + scale·‖h‖·û", 4),
+    _edit(steer_by_norm_keeping_norm, "direction number", f"(h + scale·‖h‖·û){_KEPT}", 8),
     _edit(cap, "direction number number number", _CAP, 4),
-    _edit(ablate, "direction number", "h − strength·(h·û)·û", 4),
+    _edit(ablate, "direction number", _ABLATE, 4),
+    _edit(ablate_keeping_norm, "direction number", f"({_ABLATE}){_KEPT}", 9),
+    _edit(ablate_over, "direction number", _ABLATE, 4),
+    _edit(ablate_over_keeping_norm, "direction number", f"({_ABLATE}){_KEPT}", 9),
     _edit(replace, "direction number number", "h + strength·(scale·v − h)", 3),
     _edit(exchange, "direction direction number", "h + strength·(h·a/‖a‖²)·(b − a)", 5),
     _edit(low_rank, "rows number", "h + scale·(A h + bias) B", 4),
@@ -317,6 +360,10 @@ _DECLARED = (
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in _DECLARED})
 
 # The edits of the stream: the ops that a statement of a program becomes.
-EDITS = (steer, steer_keeping_norm, cap, ablate, replace, exchange, low_rank, linear, joint)
+ABLATIONS = (ablate, ablate_keeping_norm, ablate_over, ablate_over_keeping_norm)
+EDITS = (
+    *(steer, steer_keeping_norm, steer_by_norm, steer_by_norm_keeping_norm),
+    *(cap, *ABLATIONS, replace, exchange, low_rank, linear, joint),
+)
 # The edits that read the stream they change; an add does not.
 READERS = EDITS[1:]

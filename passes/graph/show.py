@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 from interv.document.selectors import selector_text
 from interv.document.spec import Capture, Node as SpecNode
 from interv.document.wording import layer_text, number_text
-from interv.passes.graph.column import Form, Kind
+from interv.passes.graph.canonical import opening_of
+from interv.passes.graph.column import Form, Kind, Mode
 from interv.passes.graph.ir import Graph, Node, names, op_name, ops_of, origins
 from interv.passes.graph.ops import OPS
 
@@ -56,9 +58,10 @@ def form_text(form: Form, p: str = "p") -> str:
     """Print what a column does as a formula of what it reads."""
     match form.kind:
         case Kind.GATE:
-            return f"sigmoid({number_text(form.alpha)}·({p} − {number_text(form.low)}))"
+            return opening_of(form).formula(p)
         case Kind.KEEP_NORM:
-            return f"{number_text(form.alpha)}, then scaled to the norm before"
+            added = replace(form, kind=Kind.ADD)
+            return f"{form_text(added, p)}, then scaled to the norm before"
         case Kind.REPLACE:
             return f"{_gain(form.strength)}{number_text(form.alpha)}, in place of what was there"
         case Kind.LINEAR:
@@ -67,7 +70,8 @@ def form_text(form: Form, p: str = "p") -> str:
         gain = _gain(form.beta)
         return f"{gain}({p} {_signed(form.alpha / form.beta)})" if form.alpha else f"{gain}{p}"
     if form.a < 0:
-        return number_text(form.alpha)
+        share = "·‖y‖" if form.mode & Mode.SHARE else ""
+        return f"{number_text(form.alpha)}{share}"
     gain = _gain(form.strength)
     if form.low == form.high == 0:
         return f"−{gain}{p}"

@@ -13,6 +13,7 @@ from interv.passes.graph.column import Form, Kind
 from interv.passes.graph.directions import Adapter, Constant, Vector
 from interv.passes.graph.ir import Graph, Node, names, op_name, ops_of, origins
 from interv.passes.graph.layer_ranges import Sites
+from interv.passes.graph.opening import Opening
 from interv.passes.graph.ops import EDITS, OPS
 from interv.passes.graph.show import show
 
@@ -48,6 +49,7 @@ _PLAIN: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
         "vector": lambda arg: isinstance(arg, Vector),
         "adapter": lambda arg: isinstance(arg, Adapter),
         "column": lambda arg: isinstance(arg, int),
+        "opening": lambda arg: isinstance(arg, Opening),
         "numbers": lambda arg: isinstance(arg, (tuple, list)),
         "constant": lambda arg: isinstance(arg, Constant),
         "number": lambda arg: isinstance(arg, float) and arg == arg,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
-from interv.passes.graph.column import Form, Kind
+from interv.passes.graph.column import Form, Kind, Mode
 from interv.passes.graph.context import Context
 from interv.passes.graph.directions import Adapter, Constant, Map
 from interv.passes.graph.ir import (
@@ -21,8 +23,12 @@ from interv.passes.graph.ir import (
     selector_of,
 )
 from interv.passes.graph.ops import (
+    ABLATIONS,
     READERS,
     ablate,
+    ablate_keeping_norm,
+    ablate_over,
+    ablate_over_keeping_norm,
     cap,
     constant,
     exchange,
@@ -31,7 +37,22 @@ from interv.passes.graph.ops import (
     low_rank,
     replace as replace_op,
     steer,
+    steer_by_norm,
+    steer_by_norm_keeping_norm,
     steer_keeping_norm,
+)
+
+# What of their columns differs from a plain add, or from a cap to 0.
+_AMOUNTS: Mapping[Any, tuple[Kind, Mode]] = MappingProxyType(
+    {
+        steer_keeping_norm: (Kind.KEEP_NORM, Mode.PLAIN),
+        steer_by_norm: (Kind.ADD, Mode.SHARE),
+        steer_by_norm_keeping_norm: (Kind.KEEP_NORM, Mode.SHARE),
+        ablate: (Kind.ADD, Mode.PLAIN),
+        ablate_keeping_norm: (Kind.KEEP_NORM, Mode.PLAIN),
+        ablate_over: (Kind.ADD, Mode.OVER),
+        ablate_over_keeping_norm: (Kind.KEEP_NORM, Mode.OVER),
+    }
 )
 
 
@@ -57,10 +78,11 @@ class FusedSite:
 
     def add_gate(self, node: Node) -> None:
         """Append the column of a gate; it reads what the edits before it wrote."""
-        sharpness, threshold = self._numbers(node)
+        opening: Any = node.args[2]
         row, sees = self._row(node.args[1]), self._sees(node)
         self.gates[node] = len(self.columns)
-        form = Form(row, -1, alpha=sharpness, low=threshold, sees=sees, kind=Kind.GATE)
+        numbers = {"alpha": opening.sharpness, "low": opening.low, "high": opening.high}
+        form = Form(row, -1, **numbers, sees=sees, kind=Kind.GATE, mode=opening.mode)
         self._append([form], mask_of(node), node)
 
     def add_edit(self, edit: Node) -> None:
@@ -116,17 +138,20 @@ class FusedSite:
         row = self._row(edit.args[1])
         if is_op(edit, steer):
             return [Form(-1, row, alpha=numbers[0])]
-        if is_op(edit, steer_keeping_norm):
-            return [Form(-1, row, alpha=numbers[0], sees=sees, kind=Kind.KEEP_NORM)]
+        if edit.target in _AMOUNTS:
+            kind, mode = _AMOUNTS[edit.target]
+            if is_op(edit, *ABLATIONS):
+                form = Form(row, row, strength=numbers[0], low=0.0, high=0.0)
+            else:
+                form = Form(-1, row, alpha=numbers[0])
+            return [replace(form, sees=sees, kind=kind, mode=mode)]
         if is_op(edit, replace_op):
             scale, strength = numbers
             kind = Kind.REPLACE
             return [Form(-1, row, alpha=scale, strength=strength, sees=sees, kind=kind)]
-        if is_op(edit, cap):
-            low, high, strength = numbers
-            return [Form(row, row, strength=strength, low=low, high=high, sees=sees)]
-        assert is_op(edit, ablate)
-        return [Form(row, row, strength=numbers[0], low=0.0, high=0.0, sees=sees)]
+        assert is_op(edit, cap)
+        low, high, strength = numbers
+        return [Form(row, row, strength=strength, low=low, high=high, sees=sees)]
 
     def _exchange(self, edit: Node, strength: float, sees: int) -> Form:
         """Concept a becomes b: a cap of `h·a/‖a‖²` to 0 along `a - b`."""

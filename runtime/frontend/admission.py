@@ -150,14 +150,14 @@ class Admission:
         return IntervError(
             "E405",
             f"program '{name}' caps, ablates or replaces, so its multiplier cannot be negative",
-            notes=[f"in the request: {asked}", "a strength is between 0 and 1"],
+            notes=[f"in the request: {asked}", "a strength is not below 0"],
             helps=["multiply programs that only steer, or leave it out"],
         )
 
     def _too_large(self, asked: str, name: str, multiplier: float) -> IntervError | None:
         with np.errstate(over="ignore"):
             made = multiplied(self._composer.part(name).columns, multiplier)
-        if np.isfinite(made["alpha"]).all() and np.isfinite(made["beta"]).all():
+        if all(np.isfinite(made[amount]).all() for amount in ("alpha", "beta", "strength")):
             return self._bounds.program(name, multiplier)
         return IntervError(
             "E105",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from interv.codegen.bundle import Bundle, Column, SiteTable
 from interv.document.selectors import overlap
 from interv.errors import IntervError
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import Kind, reads
 
 
 def unmappable(asked: str, programs: Sequence[str], bundle: Bundle) -> list[IntervError]:
@@ -96,7 +96,7 @@ def _scaling(columns: Sequence[Column], bundle: Bundle) -> list[Column]:
     for j, one in enumerate(columns):
         if one.kind in _SCALING:
             later = (two for two in columns[j + 1 :] if not two.sees >> j & 1)
-            reading = [two for two in later if two.a >= 0 or two.kind in _SCALING]
+            reading = [two for two in later if reads(two.a, two.kind, two.mode)]
             if any(_overlap(one, two, bundle) for two in reading):
                 found.append(one)
     return found

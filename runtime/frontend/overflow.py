@@ -1,7 +1,7 @@
 """What is certain before a request runs: an edit that adds more than the engine's dtype can hold.
 
 A column that adds a constant times its direction is known beforehand, whatever the stream is; one
-behind a gate, or of which a part only stays, is not.
+behind a gate, in lengths of the stream, or of which a part only stays, is not.
 
 Dims: `N` sites, `V` bank rows of a site, `C` columns.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from interv.codegen.bundle import Bundle
 from interv.codegen.slot import Columns, multiplied
 from interv.errors import IntervError
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import Kind, Mode
 from interv.runtime import compat
 from interv.runtime.choice import Choice
 from interv.runtime.slot_contents import Composer
@@ -50,7 +50,7 @@ class Bounds:
     def _most(self, sites: npt.NDArray[np.intp], columns: Columns) -> float:
         """Return the most that a column is certain to add to one entry; `sites` is `[C]`."""
         kind = columns["kind"]
-        certain = (columns["gate"] < 0) & (columns["b"] >= 0)
+        certain = (columns["gate"] < 0) & (columns["b"] >= 0) & (columns["mode"] & Mode.SHARE == 0)
         certain &= (kind == Kind.ADD) & (columns["a"] < 0) | (kind == Kind.REPLACE)
         share = np.where(kind == Kind.REPLACE, columns["strength"], 1).astype(np.float64)
         added = np.abs(columns["alpha"].astype(np.float64) * share)

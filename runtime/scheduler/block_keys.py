@@ -20,7 +20,7 @@ from interv.codegen.bundle import Bundle
 from interv.codegen.emit import FORMAT
 from interv.codegen.slot import SlotRows, linear
 from interv.document.spec import Selector
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import Kind, Mode
 from interv.passes.graph.selector_masks import Tokens, select
 from interv.passes.placing.plan import GATES
 from interv.runtime.choice import Choice, choice_of
@@ -196,7 +196,9 @@ class _Edits:
         # Adding 0 makes one zero of the two, which a negative multiplier may have told apart.
         numbers = (np.array(scalars, "<f4") + np.float32(0)).tobytes()
         full = self._maps[site][column["store"]] if linear(column) else ""
-        rest = f"{column['kind']},{column['block']},{full};".encode()
+        # How far a multiplier may have gone does not matter behind it.
+        mode = int(column["mode"]) & ~Mode.OVER
+        rest = f"{column['kind']},{column['block']},{mode},{full};".encode()
         return b"".join([*directions, numbers, seen, rest])
 
 

@@ -141,7 +141,7 @@ REFUSED = {
         "error[E405]: program 'cut' caps, ablates or replaces,"
         " so its multiplier cannot be negative\n"
         "  = in the request: steered*-1 + cut*-1\n"
-        "  = a strength is between 0 and 1\n"
+        "  = a strength is not below 0\n"
         "  = multiply programs that only steer, or leave it out"
     ),
     5: (

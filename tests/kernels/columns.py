@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from interv.codegen.bundle import Column
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import Kind, Mode
 from interv.passes.placing.plan import GATES
 
 # A step's gates: places that columns read, places that gates are stored at, one of nobody.
@@ -28,6 +28,11 @@ _KINDS = {
     "keep norm": 0.1,
     "replace": 0.1,
     "joint": 0.1,
+    "share": 0.1,
+    "share, keep norm": 0.05,
+    "ablate, keep norm": 0.05,
+    "ablate further": 0.05,
+    "open beyond": 0.15,
 }
 NAMES = tuple(_KINDS)
 
@@ -74,6 +79,8 @@ def _column(
         store = free[0] if free and rng.random() < 0.7 else -1
         sharp = float(rng.uniform(-SHARPNESS, SHARPNESS))
         return replace(shared, a=a, kind=Kind.GATE, alpha=sharp, low=low, store=store)
+    if name == "open beyond":
+        return replace(shared, a=a, kind=Kind.GATE, **_opening(low, high, rng))
     gate = _any_gate(made, rng)
     shared = replace(shared, gate=gate)
     if name == "replace":
@@ -91,7 +98,27 @@ def _column(
         "concept": replace(shared, a=a, b=b, beta=0.5, alpha=0.1),
         "idle": replace(shared, a=a, b=a, strength=0.0, low=low, high=high),
         "keep norm": replace(shared, b=b, kind=Kind.KEEP_NORM, alpha=2 * scale),
+        "share": replace(shared, b=b, alpha=0.4 * scale, mode=Mode.SHARE),
+        "share, keep norm": replace(
+            shared, b=b, kind=Kind.KEEP_NORM, alpha=0.4 * scale, mode=Mode.SHARE
+        ),
+        "ablate, keep norm": replace(
+            shared, a=a, b=a, kind=Kind.KEEP_NORM, strength=0.8, low=0.0, high=0.0
+        ),
+        "ablate further": replace(
+            shared, a=a, b=a, strength=1.5, low=0.0, high=0.0, mode=Mode.OVER
+        ),
     }[name]
+
+
+def _opening(low: float, high: float, rng: np.random.Generator) -> dict[str, float]:
+    """Return the numbers of a gate of the modes that are no plain sigmoid."""
+    mode = Mode(int(rng.integers(1, 8)) << 1)
+    ends = ((low, high), (low, np.inf), (-np.inf, high))[int(rng.integers(3))]
+    if not mode & Mode.STEP:
+        ends = (low, np.inf)
+    alpha = float(rng.uniform(-SHARPNESS, SHARPNESS))
+    return {"mode": mode, "alpha": alpha, "low": ends[0], "high": ends[1]}
 
 
 def _any_gate(made: list[Column], rng: np.random.Generator) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interv.codegen.bundle import Column
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import Kind, Mode
 from interv.passes.placing.plan import GATES
 
 Vector = npt.NDArray[np.float64]
@@ -60,20 +60,28 @@ def weight(one: Column, weights: Sequence[float], gates: Sequence[float]) -> flo
 
 def opened(h: Vector, bank: Vector, one: Column) -> float:
     """Return the weight of a gate that reads `h`."""
-    return 1.0 / (1.0 + math.exp(-one.alpha * (float(h @ bank[one.a]) - one.low)))
+    x = float(h @ bank[one.a])
+    if one.mode & Mode.COSINE:
+        x = x / float(np.linalg.norm(h)) if h.any() else 0.0
+    if one.mode & Mode.ABSOLUTE:
+        x = abs(x)
+    if one.mode & Mode.STEP:
+        return 1.0 if one.low < x < one.high else 0.0
+    return 1.0 / (1.0 + math.exp(-one.alpha * (x - one.low)))
 
 
 def applied(h: Vector, bank: Vector, one: Column, weight: float) -> Vector:
     """Return the stream after one edit."""
     v = bank[one.b]
-    if one.kind == Kind.KEEP_NORM:
-        steered = h + weight * one.alpha * v
-        return steered * np.linalg.norm(h) / np.linalg.norm(steered)
     if one.kind == Kind.REPLACE:
         return h + weight * one.strength * (one.alpha * v - h)
     p = float(h @ bank[one.a]) if one.a >= 0 else 0.0
     capped = min(max(p, one.low), one.high)
-    return h + weight * (one.alpha + one.beta * p + one.strength * (capped - p)) * v
+    alpha = one.alpha * float(np.linalg.norm(h)) if one.mode & Mode.SHARE else one.alpha
+    moved = h + weight * (alpha + one.beta * p + one.strength * (capped - p)) * v
+    if one.kind == Kind.KEEP_NORM:
+        return moved * np.linalg.norm(h) / np.linalg.norm(moved)
+    return moved
 
 
 def nearest(h: Vector, bank: Vector, block: Sequence[Column]) -> Vector:

@@ -332,5 +332,5 @@ def test_words_are_the_columns_as_they_lie_in_memory() -> None:
     assert words.shape == (1, COLUMN.itemsize // 8)
     assert words.numpy().tobytes() == made.tobytes()
     assert made.tolist() == [
-        (1, 2, 0.5, -0.25, 0.75, -1.0, 2.0, 9, *[0, -1, -1, 0], signed(1 << 63), 0, 5)
+        (1, 2, 0.5, -0.25, 0.75, -1.0, 2.0, 9, *[0, -1, -1, 0], signed(1 << 63), 0, 5, 0, 0)
     ]

@@ -80,7 +80,7 @@ error[E206]: program 'calm' is named twice
     "calm*-1 + formal*-0.5": """\
 error[E405]: program 'formal' caps, ablates or replaces, so its multiplier cannot be negative
   = in the request: calm*-1 + formal*-0.5
-  = a strength is between 0 and 1
+  = a strength is not below 0
   = multiply programs that only steer, or leave it out""",
     3: f"{NO_TEXT} int\n{HERE}",
     True: f"{NO_TEXT} bool\n{HERE}",
