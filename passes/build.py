@@ -49,6 +49,7 @@ from interv.passes.graph.ops import (
     ablate_over_keeping_norm,
     adapter,
     cap,
+    decay,
     direction,
     emit,
     exchange,
@@ -160,6 +161,8 @@ class _Statement:
     def mask(self, h: Node, at: Sites, streams: Node, edit: Edit) -> Node:
         """Append what says which tokens are edited, and how much of the edit they get."""
         chosen = self.call(select, self.tokens, edit.when)
+        if edit.decay != 1:
+            chosen = self.call(decay, self.tokens, float(edit.decay), chosen)
         if edit.gate is None:
             return chosen
         site = at if edit.gate.site is None else Sites(edit.gate.site, self.layers)

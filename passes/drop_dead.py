@@ -62,10 +62,13 @@ def _reasons(node: Node, wanted: set[Any]) -> list[str | None]:
     """Return why each column of an update has no effect, None for those that have."""
     args: Any = node.args
     why = [_dead(node, j) for j in range(len(args[3]))]
-    wanted = wanted | {form.gate for form, dead in zip(args[3], why, strict=True) if not dead}
-    for j, form in enumerate(args[3]):
+    wanted = {*wanted}
+    # From the last on: what weighs a gate comes before it.
+    for j, form in reversed([*enumerate(args[3])]):
         if form.kind == Kind.GATE and j not in wanted:
             why[j] = why[j] or "its gate weighs nothing"
+        if why[j] is None:
+            wanted.add(form.gate)
     return why
 
 

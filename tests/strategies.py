@@ -42,6 +42,7 @@ program_names = names.filter(lambda name: name != "off")
 texts = st.text(max_size=12)
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
 fractions = st.floats(0, 1)
+rates = st.floats(0, 1, exclude_min=True)
 layer_numbers = st.integers(-40, 200)
 indices = st.integers(-9, 9)
 phases = st.sampled_from(["prompt", "generated"])
@@ -102,7 +103,7 @@ sites = st.builds(
 gates = st.none() | st.builds(
     Gate, vector=names, site=st.none() | sites, sharpness=numbers, threshold=numbers
 )
-common = {"at": sites, "when": any_selectors, "gate": gates}
+common = {"at": sites, "when": any_selectors, "gate": gates, "decay": st.just(1.0) | rates}
 bounds = st.none() | numbers
 statements = st.one_of(
     st.builds(Steer, vector=names, scale=numbers, keep_norm=st.booleans(), **common),

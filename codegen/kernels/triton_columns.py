@@ -24,6 +24,7 @@ MODE = tl.constexpr(18)
 GATE, KEEP_NORM, REPLACE, JOINT = (tl.constexpr(kind) for kind in range(1, 5))
 # The bits of `interv.passes.graph.column.Mode`, and its NOTHING_LEFT.
 SHARE, ABSOLUTE, COSINE, STEP = (tl.constexpr(1 << bit) for bit in range(4))
+DECAY = tl.constexpr(32)
 NOTHING_LEFT = tl.constexpr(1e-5)
 # Gates from here on are those of earlier sites: `interv.passes.placing.plan.GATES`.
 GATES = tl.constexpr(64)
@@ -70,7 +71,8 @@ def _phi(p, base, length):
 
 @triton.jit
 def weigh(
-    h, i, inside, k, at, n, on, wanted, written, bank, gram, whole, real, wide, rows, H, gate
+    h, i, inside, k, at, n, on, wanted, written, bank, gram, whole, real, wide, rows, H, gate,
+    index
 ):  # fmt: skip
     """Return the weights of a token's columns, `c` and `d`; `wanted` is what `held` counted."""
     d = tl.zeros_like(written).to(tl.float32)
@@ -78,7 +80,8 @@ def weigh(
         c = _plain(h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H)
     else:
         c, d = _mixed(
-            h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H, gate
+            h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H, gate,
+            index,
         )  # fmt: skip
     return c, d
 
@@ -101,9 +104,12 @@ def _plain(h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, r
 
 @triton.jit
 def _mixed(
-    h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H, gate
+    h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H, gate,
+    index
 ):  # fmt: skip
-    """Return the weights of columns of any kind, `c` and `d`; `gate` `[G]` is the token's."""
+    """Return the weights of columns of any kind, `c` and `d`; `gate` `[G]` is the token's,
+    and so is `index`, how many generated tokens come before it.
+    """
     c = tl.zeros_like(written).to(tl.float32)
     d = tl.zeros_like(c)
     g = tl.zeros_like(c)
@@ -142,7 +148,8 @@ def _mixed(
                     y = _stream(h, i, inside, k, at, j, rho, seen, bank, whole, H)
                     length = tl.sqrt(tl.sum(y * y, 0))
                 if kind == GATE:
-                    value = _opened(p, length, mode, real + base * WIDTH)
+                    value = _opened(p, length, mode, real + base * WIDTH, index)
+                    value *= _weight(g, k, base, whole, gate)
                     g = tl.where(k == j, value, g)
                     store = tl.load(whole + base * WIDTH + STORE)
                     if store >= 0:
@@ -179,7 +186,7 @@ def _sigmoid(x):
 
 
 @triton.jit
-def _opened(p, length, mode, base):
+def _opened(p, length, mode, base, index):
     """Return the weight that a GATE column gives for its reading of a stream of that length."""
     if (mode & COSINE) != 0:
         p = tl.where(length != 0.0, p / tl.where(length != 0.0, length, 1.0), 0.0)
@@ -189,6 +196,8 @@ def _opened(p, length, mode, base):
     value = _sigmoid(tl.load(base + ALPHA) * (p - low))
     if (mode & STEP) != 0:
         value = tl.where((low < p) & (p < tl.load(base + HIGH)), 1.0, 0.0)
+    if (mode & DECAY) != 0:
+        value = tl.exp2(tl.load(base + ALPHA) * tl.load(index).to(tl.float32))
     return value
 
 

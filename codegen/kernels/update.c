@@ -26,7 +26,7 @@
 #define NOTHING_LEFT 1e-10
 
 enum { ADD, GATE, KEEP_NORM, REPLACE, JOINT }; /* Kind of passes/graph/column.py */
-enum { SHARE = 1, ABSOLUTE = 2, COSINE = 4, STEP = 8 }; /* Mode of passes/graph/column.py */
+enum { SHARE = 1, ABSOLUTE = 2, COSINE = 4, STEP = 8, DECAY = 32 }; /* Mode of passes/graph/column.py */
 
 typedef struct { /* COLUMN of codegen/slot.py */
     int32_t a, b; /* bank rows that are read and written, -1: none */
@@ -59,12 +59,14 @@ typedef struct {
     const int32_t *seat; /* [T], -1: no report */
     float *gate;         /* [T, G], `gate_stride` apart */
     int64_t gate_stride;
+    const int32_t *index; /* [T], how many generated tokens come before */
 } step_t;
 
 /* One token: its stream, the gates it has of earlier sites, and the weights found so far. */
 typedef struct {
     const float *h;
     float *gate;
+    int32_t index;
     float c[MAX_COLUMNS], g[MAX_COLUMNS]; /* of bank rows; of later columns */
     double d[MAX_COLUMNS];                /* of h itself */
     int scaled;                           /* whether any d is not zero */
@@ -181,6 +183,8 @@ static void open_gate(const site_t *site, const column_t *columns, int j, token_
     const float e = expf(-fabsf(x)); /* at most 1, however large x is */
     token->g[j] = x < 0 ? e / (1 + e) : 1 / (1 + e);
     if (one->mode & STEP) token->g[j] = one->low < p && p < one->high; /* 0 for NaN */
+    if (one->mode & DECAY) token->g[j] = exp2f(one->alpha * (float)token->index);
+    token->g[j] *= weight(one, token);
     if (one->store >= 0) token->gate[one->store] = token->g[j];
 }
 
@@ -353,6 +357,7 @@ static _Float16 store_f16(float x) { return (_Float16)x; }
             }                                                                                    \
             token.h = h;                                                                         \
             token.gate = step->gate + t * step->gate_stride;                                     \
+            token.index = step->index[t];                                                        \
             if (!weights(site, columns, n, mask, &token)) continue;                              \
             apply(site, columns, n, &token, out);                                                \
             for (int64_t i = 0; i < size; i++) own[i] = STORE(out[i]);                           \

@@ -56,6 +56,8 @@ def _mapped(
                 torch.from_numpy(one).to(wide.dtype) for one in (form.map.weight, form.map.bias)
             )
             share = form.alpha * mask.to(wide.dtype)
+            # A map has no gate of its own site, but it may decay.
+            share = share if form.gate < 0 else share * masks[form.gate]
             on = share != 0
             moved = wide + share[:, None] * (wide @ weight.T + bias - wide)
             wide, changed = torch.where(on[:, None], moved, wide), changed | on
@@ -118,6 +120,7 @@ def _column(state: _State, j: int, form: Form, weight: Tensor, seen: list[int]) 
         case Kind.GATE:
             length = state.stream(seen).norm(dim=1) if form.mode & Mode.COSINE else None
             opened = opening_of(form).weight(state.reads(j, seen), length)
+            opened = weight if form.mode & Mode.DECAY else weight * opened
             state.g[:, j] = torch.where(weight != 0, opened, 0.0)
         case Kind.KEEP_NORM:
             _keep_norm(state, j, weight * state.adds(j, form, seen), seen)

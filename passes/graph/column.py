@@ -36,6 +36,8 @@ class Mode(IntFlag):
     COSINE = 4
     # Of GATE: its weight is 1 where low < p < high, 0 elsewhere.
     STEP = 8
+    # Of GATE: it reads nothing, its weight is 2^(alpha·i) for generated token i.
+    DECAY = 32
     # Of any: a request's multiplier may raise its strength above 1. Kernels do not look at it.
     OVER = 16
 
@@ -47,7 +49,7 @@ class Form:
     With `p = direction[a]·y`, where y is the stream as the columns that `sees` names left it:
 
         ADD        adds c·direction[b], c = alpha + beta·p + strength·(clamp(p, low, high) - p)
-        GATE       adds nothing; its weight is sigmoid(alpha·(p - low))
+        GATE       adds nothing; its weight is sigmoid(alpha·(p - low)), times that of its own gate
         KEEP_NORM  adds as ADD does, then scales what has come of y to the norm of y
         REPLACE    sets y to (1 - strength)·y + strength·alpha·direction[b]
         JOINT      as ADD, but the `block` columns from the first of them on see each other: c is

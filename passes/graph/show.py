@@ -58,6 +58,8 @@ def form_text(form: Form, p: str = "p") -> str:
     """Print what a column does as a formula of what it reads."""
     match form.kind:
         case Kind.GATE:
+            if form.mode & Mode.DECAY:
+                return f"{float(f'{2**form.alpha:.12g}'):g}^i"
             return opening_of(form).formula(p)
         case Kind.KEEP_NORM:
             added = replace(form, kind=Kind.ADD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -16,10 +17,12 @@ from interv.passes.graph.ir import (
     Node,
     Origin,
     call,
+    decay_of,
     gate_of,
     is_op,
     mask_of,
     origins,
+    rate_of,
     selector_of,
 )
 from interv.passes.graph.ops import (
@@ -74,15 +77,16 @@ class FusedSite:
     masks: list[Node] = field(default_factory=list)
     where: list[tuple[Origin, ...]] = field(default_factory=list)
     gates: dict[Node, int] = field(default_factory=dict)
+    decays: dict[tuple[float, Any], int] = field(default_factory=dict)  # by rate and selector
     _edits: list[tuple[Node, range]] = field(default_factory=list)
 
     def add_gate(self, node: Node) -> None:
         """Append the column of a gate; it reads what the edits before it wrote."""
         opening: Any = node.args[2]
-        row, sees = self._row(node.args[1]), self._sees(node)
+        row, sees, at = self._row(node.args[1]), self._sees(node), self._decay(node)
         self.gates[node] = len(self.columns)
         numbers = {"alpha": opening.sharpness, "low": opening.low, "high": opening.high}
-        form = Form(row, -1, **numbers, sees=sees, kind=Kind.GATE, mode=opening.mode)
+        form = Form(row, -1, **numbers, sees=sees, kind=Kind.GATE, gate=at, mode=opening.mode)
         self._append([form], mask_of(node), node)
 
     def add_edit(self, edit: Node) -> None:
@@ -92,6 +96,8 @@ class FusedSite:
             at = self.gates[own]
         elif own is not None:
             weight = self.probes[own]
+        else:
+            at = self._decay(edit)
         sees = self._sees(edit) if is_op(edit, *READERS) else 0
         first = len(self.columns)
         forms = [replace(form, gate=at) for form in self._forms(edit, sees)]
@@ -99,6 +105,18 @@ class FusedSite:
         # What a map makes is the stream that all columns read, so none has to see it.
         if not is_op(edit, linear):
             self._edits.append((edit, range(first, len(self.columns))))
+
+    def _decay(self, node: Node) -> int:
+        """Return the column of the decay of a gate or an edit, a new one if need be, or -1."""
+        fading: Any = decay_of(node)
+        if fading is None:
+            return -1
+        key = (rate_of(node), selector_of(node))
+        if key not in self.decays:
+            self.decays[key] = len(self.columns)
+            form = Form(-1, -1, alpha=math.log2(key[0]), kind=Kind.GATE, mode=Mode.DECAY)
+            self._append([form], fading, node)
+        return self.decays[key]
 
     def _append(self, forms: list[Form], mask: Node, node: Node) -> None:
         self.columns += forms

@@ -106,7 +106,8 @@ def batch(
     mask = torch.randint(-(2**63), 2**63 - 1, (tokens + SPARE_ROWS,), generator=made)
     mask[:tokens:4] = 0
     seat = torch.arange(tokens + SPARE_ROWS, dtype=torch.int32) % (SEATS + 1) - 1
-    step = StepTensors(slot, mask, seat, _gates(tokens, made))
+    index = torch.randint(0, 9, (tokens + SPARE_ROWS,), generator=made, dtype=torch.int32)
+    step = StepTensors(slot, mask, seat, _gates(tokens, made), index)
     return Batch(tensors, hidden, residual, step, tokens, store)
 
 

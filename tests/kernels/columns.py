@@ -33,6 +33,7 @@ _KINDS = {
     "ablate, keep norm": 0.05,
     "ablate further": 0.05,
     "open beyond": 0.15,
+    "decay": 0.15,
 }
 NAMES = tuple(_KINDS)
 
@@ -78,9 +79,15 @@ def _column(
         free = [place for place in STORE_PLACES if place not in stored]
         store = free[0] if free and rng.random() < 0.7 else -1
         sharp = float(rng.uniform(-SHARPNESS, SHARPNESS))
+        own = _any_decay(made, rng)
+        shared = replace(shared, gate=own)
         return replace(shared, a=a, kind=Kind.GATE, alpha=sharp, low=low, store=store)
     if name == "open beyond":
-        return replace(shared, a=a, kind=Kind.GATE, **_opening(low, high, rng))
+        own = _any_decay(made, rng)
+        return replace(shared, a=a, gate=own, kind=Kind.GATE, **_opening(low, high, rng))
+    if name == "decay":
+        rate = float(rng.uniform(0.5, 1))
+        return replace(shared, kind=Kind.GATE, alpha=np.log2(rate), mode=Mode.DECAY)
     gate = _any_gate(made, rng)
     shared = replace(shared, gate=gate)
     if name == "replace":
@@ -119,6 +126,12 @@ def _opening(low: float, high: float, rng: np.random.Generator) -> dict[str, flo
         ends = (low, np.inf)
     alpha = float(rng.uniform(-SHARPNESS, SHARPNESS))
     return {"mode": mode, "alpha": alpha, "low": ends[0], "high": ends[1]}
+
+
+def _any_decay(made: list[Column], rng: np.random.Generator) -> int:
+    """Return nothing that weighs a gate, or a decay among earlier columns."""
+    here = [i for i, one in enumerate(made) if one.mode & Mode.DECAY]
+    return int(rng.choice([-1, *here]))
 
 
 def _any_gate(made: list[Column], rng: np.random.Generator) -> int:

@@ -22,14 +22,20 @@ SMALL = 1e-9
 
 
 def run(
-    h: Vector, bank: Vector, columns: Sequence[Column], on: Sequence[bool], gates: Sequence[float]
+    h: Vector,
+    bank: Vector,
+    columns: Sequence[Column],
+    on: Sequence[bool],
+    gates: Sequence[float],
+    index: int = 0,
 ) -> Vector:
-    """Apply the columns that are on one after another to a stream `[H]`."""
+    """Apply the columns that are on one after another to a stream `[H]` of generated token `index`."""
     weights, j = [0.0] * len(columns), 0
     while j < len(columns):
         size = max(1, columns[j].block)
         if columns[j].kind == Kind.GATE and on[j]:
-            weights[j] = opened(h, bank, columns[j])
+            own = weight(columns[j], weights, gates)
+            weights[j] = own * opened(h, bank, columns[j], index)
         elif columns[j].kind == Kind.JOINT and on[j]:
             h = nearest(h, bank, columns[j : j + size])
         elif on[j]:
@@ -39,11 +45,18 @@ def run(
 
 
 def apart(
-    h: Vector, bank: Vector, columns: Sequence[Column], on: Sequence[bool], gates: Sequence[float]
+    h: Vector,
+    bank: Vector,
+    columns: Sequence[Column],
+    on: Sequence[bool],
+    gates: Sequence[float],
+    index: int = 0,
 ) -> Vector:
     """Apply each column that is on to the original, and add up what they change."""
-    weights = [opened(h, bank, one) if one.kind == Kind.GATE else 0.0 for one in columns]
-    weights = [w if here else 0.0 for w, here in zip(weights, on, strict=True)]
+    weights: list[float] = []
+    for one, here in zip(columns, on, strict=True):
+        found = opened(h, bank, one, index) if here and one.kind == Kind.GATE else 0.0
+        weights.append(found * weight(one, weights, gates) if found else 0.0)
     end = h
     for one, here in zip(columns, on, strict=True):
         if here and one.kind != Kind.GATE:
@@ -58,8 +71,10 @@ def weight(one: Column, weights: Sequence[float], gates: Sequence[float]) -> flo
     return weights[one.gate] if one.gate < GATES else gates[one.gate - GATES]
 
 
-def opened(h: Vector, bank: Vector, one: Column) -> float:
-    """Return the weight of a gate that reads `h`."""
+def opened(h: Vector, bank: Vector, one: Column, index: int) -> float:
+    """Return the weight of a gate that reads `h`, or of a decay."""
+    if one.mode & Mode.DECAY:
+        return 2.0 ** (one.alpha * index)
     x = float(h @ bank[one.a])
     if one.mode & Mode.COSINE:
         x = x / float(np.linalg.norm(h)) if h.any() else 0.0

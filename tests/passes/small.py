@@ -119,6 +119,11 @@ def linear_maps() -> dict[str, Adapter]:
     }
 
 
+def indices() -> Tensor:
+    """Return how many generated tokens come before each token."""
+    return torch.tensor([max(0, position - length) for position, length, _ in TOKENS])
+
+
 def document(program: Program) -> Document:
     decls = tuple(VectorDecl(name=name, path=f"{name}.safetensors") for name in vectors())
     known = tuple(AdapterDecl(name=name, path=name) for name in adapters())
@@ -164,6 +169,7 @@ class _Token:
     def __init__(self, program: Program, streams: Streams, token: tuple[int, int, int]) -> None:
         self.before, self.after, self.norms = streams, dict(streams), dict[Site, float]()
         self.policy, self.taken = program.conflict, set[Site]()
+        self.index = max(0, token[0] - token[1])
         for edit in program.statements:
             if holds(edit.when, *token):
                 sites = [Site(edit.at.name, layer) for layer in layers_of(edit.at)]
@@ -182,7 +188,8 @@ class _Token:
         self.norms[site] = self.norms.get(site, 0.0) + float(change.norm())
 
     def change(self, edit: Statement, site: Site) -> Tensor:
-        return _change(edit, self.reads(site), site.layer, self.weight(edit, site))
+        weight = self.weight(edit, site) * edit.decay**self.index
+        return _change(edit, self.reads(site), site.layer, weight)
 
     def weight(self, edit: Statement, site: Site) -> float:
         if edit.gate is None:
@@ -306,7 +313,7 @@ _gates = st.one_of(
         threshold=st.floats(-1, 1),
     ),
 )
-_gated = {**_shared, "gate": _gates}
+_gated = {**_shared, "gate": _gates, "decay": st.sampled_from([1.0, 1.0, 0.5, 0.9])}
 _placed = {key: value for key, value in _gated.items() if key != "vector"}
 statements = st.one_of(
     st.builds(Steer, scale=_scales, **_gated),
