@@ -9,11 +9,11 @@ EDIT_TAIL = ("decay", "when", "gate")
 CLAUSES: Mapping[str, tuple[str, ...]] = {
     "steer": ("at", "scale", "keep", *EDIT_TAIL),
     "cap": ("at", "in", "strength", *EDIT_TAIL),
-    "ablate": ("at", "strength", *EDIT_TAIL),
+    "ablate": ("at", "strength", "keep", *EDIT_TAIL),
     "replace": ("by", "at", "scale", "strength", *EDIT_TAIL),
     "apply": ("at", "scale", *EDIT_TAIL),
     "capture": ("at", "tokens", "to", "after", "rank", "sample", "keep"),
-    "gate": ("at", "sharpness", "threshold"),
+    "gate": ("at", "absolute", "cosine", "sharpness", "threshold", "above", "below"),
 }
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
@@ -36,6 +36,10 @@ SHAPE: Mapping[str, str] = {
     "decay": "decay NUMBER",
     "when": "when SELECTOR",
     "gate": "gate VECTOR",
+    "absolute": "absolute",
+    "cosine": "cosine",
+    "above": "above NUMBER",
+    "below": "below NUMBER",
     "sharpness": "sharpness NUMBER",
     "threshold": "threshold NUMBER",
     "tokens": "tokens SELECTOR",

@@ -20,6 +20,12 @@ Node: TypeAlias = Tree[Token]
 Data: TypeAlias = dict[str, Any]
 
 
+_QUALIFIERS = {
+    "norm": "a scale in norms adds a share of the stream's own length: steer v … scale 0.1 norm",
+    "over": "only what ablate takes away can be more than all of it: ablate v … strength 1.5 over",
+}
+
+
 @dataclass(slots=True)
 class Lowering:
     """One run over one tree; `data`, `spans` and `errors` are its result."""
@@ -244,7 +250,7 @@ class Lowering:
                 data["gate"] = self._gate(clause, (*path, "gate"))
             case "after":
                 data["after"] = True
-            case "keep" if data["op"] == "steer":
+            case "keep" if data["op"] != "capture":
                 self._keep_norm(data, parts[0], path)
             case "to" | "by" | "keep":
                 self._mark((*path, word), parts[0])
@@ -253,15 +259,28 @@ class Lowering:
                 self._mark((*path, word), parts[0])
                 read = self.values.integer if word == "rank" else self.values.number
                 data[word] = read(parts[0])
+                if len(parts) > 1:
+                    self._qualified(data, parts[1], path)
 
     def _keep_norm(self, data: Data, word: Token, path: SpecPath) -> None:
         self._mark((*path, "keep_norm"), word)
         if str(word) == "norm":
             data["keep_norm"] = True
             return
-        helps, notes = suggest(str(word), ("norm",)), ("steer keeps: norm",)
-        message = f"'{word}' is not something that steer keeps"
-        self._refuse("E211", message, word, "not kept by steer", notes=notes, helps=helps)
+        op = data["op"]
+        helps, notes = suggest(str(word), ("norm",)), (f"{op} keeps: norm",)
+        message = f"'{word}' is not something that {op} keeps"
+        self._refuse("E211", message, word, f"not kept by {op}", notes=notes, helps=helps)
+
+    def _qualified(self, data: Data, word: Token, path: SpecPath) -> None:
+        """Lower what stands behind an amount: `scale 0.1 norm`, `strength 1.5 over`."""
+        field, owner = {"norm": ("by_norm", "steer"), "over": ("over", "ablate")}[str(word)]
+        self._mark((*path, field), word)
+        if data["op"] == owner:
+            data[field] = True
+            return
+        message = f"'{word}' is for {owner}, not for {data['op']}"
+        self._refuse("E860", message, word, f"not of {data['op']}", notes=(_QUALIFIERS[str(word)],))
 
     def _selector(self, node: Node, path: SpecPath) -> Data:
         before = len(self.errors)
@@ -275,6 +294,9 @@ class Lowering:
         for word, part in self._by_name("gate", clause.children[2:]).items():
             if word == "at":
                 data["site"] = self._place(part.children[1], (*path, "site"))
+            elif len(part.children) == 1:
+                self._mark((*path, word), part)
+                data[word] = True
             else:
                 self._mark((*path, word), part.children[1])
                 data[word] = self.values.number(part.children[1])

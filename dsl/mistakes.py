@@ -15,6 +15,9 @@ LOGIC = "selectors are combined with 'and', 'or' and 'not'"
 NO_COMMAS = "clauses and statements are separated by spaces, not by commas"
 IDS = 'tokens are listed in parentheses: token(2, 15) or token("\\n")'
 GATED = "'sharpness' and 'threshold' are parts of a gate: gate NAME sharpness 8"
+STEP = "'above' and 'below', 'cosine' and 'absolute' are parts of a gate: gate NAME above 0.5"
+NORM = "'norm' stands behind the amount: scale 0.1 norm; or behind 'keep'"
+OVER = "'over' stands behind the amount: strength 1.5 over"
 BY = "what is replaced and by what stand together: replace a by b at post_block[12]"
 QUOTES = 'paths stand in double quotes: "vectors/calm.gguf"'
 
@@ -44,6 +47,11 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (NO_COMMAS, (f"{_STEER} scale 1; steer",)),
     (GATED, (f"{_STEER} at x[1] sharpness 1", f"{_STEER} at x[1] scale 1 threshold 1")),
     (GATED, (f"{_WHEN} prompt sharpness 1", f"{_WHEN} prompt[1] threshold 1")),
+    (STEP, (f"{_STEER} at x[1] above 1", f"{_STEER} at x[1] scale 1 below 1")),
+    (STEP, (f"{_STEER} at x[1] cosine", f"{_STEER} at x[1] scale 1 absolute")),
+    (STEP, (f"{_WHEN} prompt above 1", f"{_WHEN} prompt[1] below 1")),
+    (NORM, (f"{_STEER} at x[1] norm", f"{_STEER} norm scale 1", f"{_STEER} gate g norm")),
+    (OVER, (f"{_STEER} at x[1] over", f"{_STEER} over 1", f"{_STEER} gate g over")),
     (BY, (f"{_STEER} at x[1] by b", f"{_STEER} scale 1 by b", f"{_WHEN} prompt by b")),
     (BY, (f"{_STEER} gate g by b", f"{_REPLACE} with b", f"{_REPLACE} , b", f"{_REPLACE} = b")),
     ("the amount is a clause: scale 4", (f"{_STEER} 4",)),

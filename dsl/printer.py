@@ -130,19 +130,31 @@ def _edit(edit: Steer | Cap | Ablate | Replace | Apply) -> dict[str, str]:
     clauses = {"at": f"at {place_text(edit.at)}"}
     if isinstance(edit, Replace) and edit.by is not None:
         clauses["by"] = f"by {edit.by}"
-    if isinstance(edit, Steer | Replace | Apply) and edit.scale != 1:
-        clauses["scale"] = f"scale {number_text(edit.scale)}"
-    if isinstance(edit, Steer) and edit.keep_norm:
+    if isinstance(edit, Steer | Replace | Apply) and (scale := scale_text(edit)):
+        clauses["scale"] = scale
+    if isinstance(edit, Steer | Ablate) and edit.keep_norm:
         clauses["keep"] = "keep norm"
     if isinstance(edit, Cap):
         low, high = ("" if end is None else number_text(end) for end in (edit.low, edit.high))
         clauses["in"] = f"in [{low}, {high}]"
-    if isinstance(edit, Cap | Ablate | Replace) and edit.strength != 1:
-        clauses["strength"] = f"strength {number_text(edit.strength)}"
+    if isinstance(edit, Cap | Ablate | Replace) and (strength := strength_text(edit)):
+        clauses["strength"] = strength
     if edit.decay != 1:
         clauses["decay"] = f"decay {number_text(edit.decay)}"
     clauses |= _condition(edit)
     return clauses
+
+
+def scale_text(edit: Steer | Replace | Apply) -> str:
+    """Print the scale of an edit as a clause; nothing where it is what it is without one."""
+    norm = " norm" if isinstance(edit, Steer) and edit.by_norm else ""
+    return f"scale {number_text(edit.scale)}{norm}" if norm or edit.scale != 1 else ""
+
+
+def strength_text(edit: Cap | Ablate | Replace) -> str:
+    """Print the strength of an edit as a clause; nothing where it is what it is without one."""
+    over = " over" if isinstance(edit, Ablate) and edit.over else ""
+    return f"strength {number_text(edit.strength)}{over}" if over or edit.strength != 1 else ""
 
 
 def _condition(edit: Edit) -> dict[str, str]:
@@ -159,10 +171,13 @@ def gate_text(gate: Gate) -> str:
     parts = [f"gate {gate.vector}"]
     if gate.site is not None:
         parts.append(f"at {place_text(gate.site)}")
+    parts += [word for word in ("absolute", "cosine") if getattr(gate, word)]
     if gate.sharpness != 1:
         parts.append(f"sharpness {number_text(gate.sharpness)}")
     if gate.threshold != 0:
         parts.append(f"threshold {number_text(gate.threshold)}")
+    bounds = {"above": gate.above, "below": gate.below}
+    parts += [f"{word} {number_text(at)}" for word, at in bounds.items() if at is not None]
     return " ".join(parts)
 
 

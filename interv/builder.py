@@ -75,12 +75,21 @@ def gate(
     vector: VectorDecl | str,
     at: SiteRef | None = None,
     *,
+    absolute: bool = False,
+    cosine: bool = False,
     sharpness: float = 1.0,
     threshold: float = 0.0,
+    above: float | None = None,
+    below: float | None = None,
 ) -> Gate:
-    """Scale an edit by sigmoid(sharpness·(w·h - threshold)), with `w` read at `at`."""
+    """Scale an edit by sigmoid(sharpness·(x - threshold)), x being `w·h` at `at`.
+
+    With `cosine` x is `w·h / (‖w‖·‖h‖)`, with `absolute` its absolute value. `above` and `below`
+    make a step of the curve: the edit acts where above < x < below, and nowhere else.
+    """
     data = {"vector": _name(vector), "site": at, "sharpness": sharpness, "threshold": threshold}
-    return validate(Gate, data)
+    more = {"absolute": absolute, "cosine": cosine, "above": above, "below": below}
+    return validate(Gate, data | more)
 
 
 @dataclass(slots=True)
@@ -98,13 +107,17 @@ class ProgramBuilder:
         *,
         at: SiteRef,
         scale: float = 1.0,
+        by_norm: bool = False,
         keep_norm: bool = False,
         decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
-        """Add `scale·v` to the stream; with `keep_norm`, then scale it back to its norm."""
-        rest = {"scale": scale, "keep_norm": keep_norm, "decay": decay}
+        """Add `scale·v` to the stream; with `keep_norm`, then scale it back to its norm.
+
+        With `by_norm` it adds `scale·‖h‖` along `v`, a share of the stream's own length.
+        """
+        rest = {"scale": scale, "by_norm": by_norm, "keep_norm": keep_norm, "decay": decay}
         self._edit(Steer, at, when, gate, vector=_name(vector), **rest)
 
     def cap(
@@ -129,12 +142,17 @@ class ProgramBuilder:
         *,
         at: SiteRef,
         strength: float = 1.0,
+        over: bool = False,
+        keep_norm: bool = False,
         decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
-        """Remove the component along `v`, or the part `strength` of it."""
-        rest = {"strength": strength, "decay": decay}
+        """Remove the component along `v`, or the part `strength` of it.
+
+        `over` lets that be more than all of it; with `keep_norm` the stream keeps its norm.
+        """
+        rest = {"over": over, "strength": strength, "keep_norm": keep_norm, "decay": decay}
         self._edit(Ablate, at, when, gate, vector=_name(vector), **rest)
 
     def replace(

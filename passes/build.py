@@ -39,7 +39,7 @@ from interv.document.spec import (
 )
 from interv.passes.graph.column import Mode
 from interv.passes.graph.directions import Adapter, Vector
-from interv.passes.graph.ir import Graph, Node, Origin, call
+from interv.passes.graph.ir import Graph, Node, Origin, Target, call
 from interv.passes.graph.layer_ranges import Sites
 from interv.passes.graph.opening import Opening
 from interv.passes.graph.ops import (
@@ -174,13 +174,13 @@ class _Statement:
 
 # By whether the scale counts in norms, or the strength may be above 1, and whether the norm is
 # kept.
-_STEERS = {
+_STEERS: Mapping[tuple[bool, bool], Target] = {
     (False, False): steer,
     (False, True): steer_keeping_norm,
     (True, False): steer_by_norm,
     (True, True): steer_by_norm_keeping_norm,
 }
-_ABLATES = {
+_ABLATES: Mapping[tuple[bool, bool], Target] = {
     (False, False): ablate,
     (False, True): ablate_keeping_norm,
     (True, False): ablate_over,

@@ -243,4 +243,16 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "a pass broke a rule of the graph",
         "the compiler made an invalid graph: %3 has 2 arguments",
     ),
+    "E860": (
+        "a word behind an amount that is not of this statement",
+        "'over' is for ablate, not for cap",
+    ),
+    "E861": (
+        "a gate is both a curve and a step",
+        "a gate with 'above' has no threshold",
+    ),
+    "E862": (
+        "a step that never opens, or never shuts",
+        "the gate on 'calm' never opens",
+    ),
 }

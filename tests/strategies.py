@@ -100,15 +100,38 @@ sites = st.builds(
         max_size=3,
     ).map(tuple),
 )
-gates = st.none() | st.builds(
-    Gate, vector=names, site=st.none() | sites, sharpness=numbers, threshold=numbers
+bounds = st.none() | numbers
+_opened = {
+    "vector": names,
+    "site": st.none() | sites,
+    "absolute": st.booleans(),
+    "cosine": st.booleans(),
+}
+gates = st.one_of(
+    st.none(),
+    st.builds(Gate, sharpness=numbers, threshold=numbers, **_opened),
+    st.builds(Gate, above=bounds, below=bounds, **_opened),
 )
 common = {"at": sites, "when": any_selectors, "gate": gates, "decay": st.just(1.0) | rates}
-bounds = st.none() | numbers
 statements = st.one_of(
-    st.builds(Steer, vector=names, scale=numbers, keep_norm=st.booleans(), **common),
+    st.builds(
+        Steer,
+        vector=names,
+        scale=numbers,
+        by_norm=st.booleans(),
+        keep_norm=st.booleans(),
+        **common,
+    ),
     st.builds(Cap, vector=names, low=bounds, high=bounds, strength=fractions, **common),
-    st.builds(Ablate, vector=names, strength=fractions, **common),
+    st.builds(Ablate, vector=names, strength=fractions, keep_norm=st.booleans(), **common),
+    st.builds(
+        Ablate,
+        vector=names,
+        strength=numbers.map(abs),
+        over=st.just(True),
+        keep_norm=st.booleans(),
+        **common,
+    ),
     st.builds(Replace, vector=names, scale=numbers, strength=fractions, **common),
     st.builds(Replace, vector=names, by=names, strength=fractions, **common),
     st.builds(Apply, adapter=names, scale=numbers, **common),

@@ -18,6 +18,7 @@ from interv.document.spec import (
     Gate,
     InPhase,
     LayerRange,
+    Node,
     Not,
     Or,
     Program,
@@ -87,13 +88,13 @@ def _statement(statement: Statement) -> str:
 def _details(statement: Statement) -> dict[str, str]:
     match statement:
         case Steer():
-            return _amounts(statement) | _given(keep_norm=statement.keep_norm or None)
+            return _amounts(statement) | _flags(statement, "by_norm", "keep_norm")
         case Apply():
             return _amounts(statement)
         case Cap():
             return _given(low=statement.low, high=statement.high) | _amounts(statement)
         case Ablate():
-            return _amounts(statement)
+            return _amounts(statement) | _flags(statement, "over", "keep_norm")
         case Replace():
             return _given(by=statement.by) | _amounts(statement)
         case Capture():
@@ -115,6 +116,10 @@ def _amounts(edit: Edit) -> dict[str, str]:
     """Return the scale, strength and decay of an edit that has them, where they are not 1."""
     amounts = {name: getattr(edit, name, 1) for name in ("scale", "strength", "decay")}
     return {name: repr(value) for name, value in amounts.items() if value != 1}
+
+
+def _flags(node: Node, *names: str) -> dict[str, str]:
+    return {name: "True" for name in names if getattr(node, name)}
 
 
 def _given(**values: object) -> dict[str, str]:
@@ -149,7 +154,8 @@ def _gate(gate: Gate) -> str:
     site = {} if gate.site is None else {"at": _place(gate.site)}
     sharpness = None if gate.sharpness == 1 else gate.sharpness
     threshold = None if gate.threshold == 0 else gate.threshold
-    named = site | _given(sharpness=sharpness, threshold=threshold)
+    curve = _given(sharpness=sharpness, threshold=threshold, above=gate.above, below=gate.below)
+    named = site | _flags(gate, "absolute", "cosine") | curve
     return _call("gate", [repr(gate.vector)], named)
 
 

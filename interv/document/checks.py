@@ -173,13 +173,13 @@ def _concepts(document: Document, path: SpecPath, edit: Replace) -> Iterator[Int
 def _numbers(document: Document, path: SpecPath, statement: Statement) -> Iterator[IntervError]:
     if isinstance(statement, Cap):
         yield from _bounds(document, path, statement)
-    for name in ("scale", "low", "high"):
+    for name in ("scale", "low", "high", "strength"):
         yield from _float(document, (*path, name), getattr(statement, name, None))
     yield from _layers(document, (*path, "at"), statement.at)
     if isinstance(statement, Edit) and statement.gate is not None:
         gate = statement.gate
-        yield from _float(document, (*path, "gate", "sharpness"), gate.sharpness)
-        yield from _float(document, (*path, "gate", "threshold"), gate.threshold)
+        for name in ("sharpness", "threshold", "above", "below"):
+            yield from _float(document, (*path, "gate", name), getattr(gate, name))
         if gate.site is not None:
             yield from _layers(document, (*path, "gate", "site"), gate.site)
     if isinstance(statement, Capture):

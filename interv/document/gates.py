@@ -18,6 +18,7 @@ from interv.document.spec import (
     Statement,
     Steer,
 )
+from interv.document.steps import step_faults
 from interv.document.wording import path_notes
 from interv.errors import IntervError, Label, Span
 
@@ -25,11 +26,14 @@ AnyEdit: TypeAlias = Steer | Cap | Ablate | Replace | Apply
 
 
 def gate_faults(document: Document, path: SpecPath, statement: Statement) -> Iterator[IntervError]:
-    """Yield E217 and E218 for the gate of the statement at `path`, as far as no model is needed.
+    """Yield E217, E218, E861 and E862 for the gate of the statement at `path`, without a model.
 
     Layers that count from different ends are compared when the model is known.
     """
-    if isinstance(statement, Capture) or statement.gate is None or statement.gate.site is None:
+    if isinstance(statement, Capture) or statement.gate is None:
+        return
+    yield from step_faults(document, (*path, "gate"), statement.gate)
+    if statement.gate.site is None:
         return
     site, where = statement.gate.site, (*path, "gate", "site")
     layer = site.layers[0]

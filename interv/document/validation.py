@@ -163,6 +163,11 @@ def _words(detail: ErrorDetails, path: SpecPath, owner: object, value: object) -
         return "E211", f"'{value}' is not a name", "not a name", (note,), ()
     if kind == "finite_number":
         return "E105", f"{field} is not a finite number", "not finite", (), ()
+    if kind == "over":
+        helps = (f"say that it is meant to take away more than all: strength {value} over",)
+        return "E207", f"strength {value} is out of range", "0 to 1", (), helps
+    if kind.startswith("greater") and isinstance(owner, Mapping) and owner.get("over"):
+        return "E207", f"{field} {value} is out of range", "0 and more", (), ()
     if kind.startswith(("greater", "less")) and field in RANGES:
         return "E207", f"{field} {value} is out of range", f"{RANGES[field]}", (), ()
     if kind.startswith("bool") and field == "kv":

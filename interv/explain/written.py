@@ -20,7 +20,7 @@ from interv.document.spec import (
 )
 from interv.document.token_texts import texts, token_text
 from interv.document.wording import layer_text, number_text, place_text
-from interv.dsl.printer import capture_texts, gate_text, sink_text
+from interv.dsl.printer import capture_texts, gate_text, sink_text, strength_text
 from interv.kv.memory import bound_lines
 from interv.kv.settings import KvSettings, advice, settings_of
 from interv.model import KvFacts
@@ -142,7 +142,8 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
     match statement:
         case Steer():
             kept = " keep norm" if statement.keep_norm else ""
-            cells = (statement.vector, where, f"scale {number_text(statement.scale)}{kept}")
+            norm = " norm" if statement.by_norm else ""
+            cells = (statement.vector, where, f"scale {number_text(statement.scale)}{norm}{kept}")
         case Apply():
             cells = (statement.adapter, where, f"scale {number_text(statement.scale)}")
         case Replace(by=None):
@@ -154,7 +155,8 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
         case Cap():
             cells = (statement.vector, where, _bounds(statement) + _strength(statement.strength))
         case Ablate():
-            cells = (statement.vector, where, _strength(statement.strength).strip())
+            kept = " keep norm" if statement.keep_norm else ""
+            cells = (statement.vector, where, f"{strength_text(statement)}{kept}".strip())
         case Capture():
             return (statement.op, "", where, *capture_texts(statement))
     if statement.decay != 1:

@@ -11,8 +11,8 @@ Operations edit what leaves a block, one after the other, for every token:
 
     add             h + s·v                        steer v scale s
     projection_cap  h + (clamp(p, min, max) − p)û  cap v in [min, max]
-    ablation        h + (s − 1) p û                ablate v strength 1 − s, for s from 0 to 1;
-                                                   else a rank-one update, scale s − 1
+    ablation        h + (s − 1) p û                ablate v strength 1 − s, below 0 with `over`;
+                                                   above 1 a rank-one update, scale s − 1
 """
 
 from __future__ import annotations
@@ -144,9 +144,9 @@ def _edits(draft: Draft, one: Operation, rows: dict[int, Array]) -> Sequence[Cha
     if scale == 1:
         draft.say(f"{where}: an ablation of scale 1 keeps all there is; left out")
         return []
-    if 0 <= scale < 1:
+    if scale < 1:
         name = draft.bank("remove", rows, where)
-        return [Ablate(at=at, vector=name, strength=1 - scale)]
+        return [Ablate(at=at, vector=name, over=scale < 0, strength=1 - scale)]
     draft.say(
         f"{where}: an ablation of scale {number_text(scale)} multiplies the component; "
         "it is a rank-one update here"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from interv.passes.graph import ops
-from interv.passes.graph.ir import Node
+from interv.passes.graph.ir import Node, Target
 
 # Where the factor stands that an edit has no effect without, and what it is called.
-_FACTORS = {
+_FACTORS: Mapping[Target, tuple[int, str]] = {
     ops.steer: (2, "scale"),
     ops.steer_keeping_norm: (2, "scale"),
     ops.steer_by_norm: (2, "scale"),

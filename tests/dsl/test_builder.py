@@ -74,6 +74,29 @@ def test_the_same_edits_as_the_text() -> None:
     assert interv.load_text(interv.to_text(doc.spec())).spec == doc.document().spec
 
 
+def test_the_same_amounts_as_the_text() -> None:
+    doc = new_document()
+    calm = doc.vector("calm", "calm.gguf")
+    norm = doc.vector("norm", "norm.gguf")
+    over = doc.vector("over", "over.pt")
+    program = doc.program("amounts")
+    here = post_block[layers(10, 20)]
+    program.steer(calm, at=here, scale=0.1, by_norm=True, when=generated)
+    program.steer(calm, at=here, by_norm=True, keep_norm=True)
+    program.steer(norm, at=post_block[3], scale=0.25, by_norm=True, keep_norm=True)
+    program.ablate(calm, at=post_block[...], keep_norm=True)
+    program.ablate(over, at=post_block[layers(12, 20)], strength=1.5, over=True)
+    read = gate(over, absolute=True, cosine=True)
+    program.ablate(over, at=post_block[21], over=True, keep_norm=True, gate=read)
+    read = gate(norm, absolute=True, above=-1, below=2.5)
+    program.ablate(norm, at=post_block[22], strength=0.5, gate=read)
+    read = gate(calm, pre_attn[7], cosine=True, sharpness=30, threshold=0.25)
+    program.steer(calm, at=post_block[30], gate=read)
+    program.steer(calm, at=post_block[30], gate=gate(calm, pre_attn[7], cosine=True, below=0.04))
+    assert doc.spec() == interv.load_document(FOLDER / "amounts.interv").spec
+    assert interv.load_text(interv.to_text(doc.spec())).spec == doc.document().spec
+
+
 def test_layers_in_every_spelling() -> None:
     both = LayerRange(first=10, last=20)
     assert pre_attn["10..20", -1].layers == (both, -1)
@@ -110,7 +133,11 @@ def test_errors() -> None:
     assert message(lambda: prompt[::2]) == "error[E211]: a slice of tokens has no step"
     assert message(lambda: post_block["a..b"]) == "error[E211]: 'a..b' is not a range of layers"
     assert message(lambda: program.ablate("v", at=post_block[1], strength=3)) == (
-        "error[E207]: strength 3 is out of range\n  = in strength"
+        "error[E207]: strength 3 is out of range\n  = in strength\n"
+        "  = say that it is meant to take away more than all: strength 3 over"
+    )
+    assert message(lambda: program.ablate("v", at=post_block[1], strength=-3, over=True)) == (
+        "error[E207]: strength -3 is out of range\n  = in strength"
     )
     for call in (
         lambda: new_document().program("p", conflict="merge"),

@@ -96,13 +96,38 @@ def statement(**fields: object) -> dict[str, object]:
             statement(strength=1.0),
             "error[E211]: 'strength' is not a field\n"
             "  = in a.yaml: programs.0.statements.0.strength\n"
-            "  = fields here: at, when, gate, op, vector, scale, keep_norm",
+            "  = fields here: at, when, gate, op, vector, scale, by_norm, keep_norm",
         ),
         (
             statement(op="replace", keep_norm=True),
             "error[E211]: 'keep_norm' is not a field\n"
             "  = in a.yaml: programs.0.statements.0.keep_norm\n"
             "  = fields here: at, when, gate, op, vector, by, scale, strength",
+        ),
+        (
+            statement(op="cap", high=1, over=True),
+            "error[E211]: 'over' is not a field\n"
+            "  = in a.yaml: programs.0.statements.0.over\n"
+            "  = fields here: at, when, gate, op, vector, low, high, strength\n"
+            "  = did you mean 'vector'?",
+        ),
+        (
+            statement(op="ablate", strength=2),
+            "error[E207]: strength 2 is out of range\n"
+            "  = in a.yaml: programs.0.statements.0.strength\n"
+            "  = say that it is meant to take away more than all: strength 2 over",
+        ),
+        (
+            statement(gate={"vector": "v", "above": 1, "threshold": 2}),
+            "error[E861]: a gate with 'above' has no threshold\n"
+            "  = in a.yaml: programs.0.statements.0.gate.threshold\n"
+            "  = leave out 'threshold', or 'above': a gate is a curve or a step",
+        ),
+        (
+            statement(gate={"vector": "v", "below": 0, "absolute": True}),
+            "error[E862]: the gate on 'v' never opens\n"
+            "  = in a.yaml: programs.0.statements.0.gate.below\n"
+            "  = an absolute value is never below 0",
         ),
         (
             statement(keep_norm="norm"),

@@ -68,9 +68,9 @@ def test_operations_of_a_spec(tmp_path: Path, drawn: list[list[dict[str, Any]]])
 
 
 def test_what_an_ablation_becomes(tmp_path: Path) -> None:
-    """`scale` is the part that is kept: 0 removes, 1 leaves, more than 1 multiplies."""
+    """`scale` is the part that is kept: 0 removes, 1 leaves, more multiplies, less turns around."""
     vector = listed(row(np.random.default_rng(1)))
-    kept = {"0": 0.0, "1": 0.25, "2": 1.0, "3": 1.5}
+    kept = {"0": 0.0, "1": 0.25, "2": 1.0, "3": 1.5, "4": -0.5}
     layers = {i: [{"type": "AblationSpec", "vector": vector, "scale": s}] for i, s in kept.items()}
     made = imported(tmp_path, {"layers": layers})
     assert made.text.partition("program")[2] == (
@@ -78,6 +78,7 @@ def test_what_an_ablation_becomes(tmp_path: Path) -> None:
   ablate remove    at post_block[0]
   ablate remove_2  at post_block[1]  strength 0.75
   apply  amplify   at post_block[3]  scale 0.5
+  ablate remove_3  at post_block[4]  strength 1.5 over
 }
 """
     )

@@ -29,7 +29,10 @@ def run(
     gates: Sequence[float],
     index: int = 0,
 ) -> Vector:
-    """Apply the columns that are on one after another to a stream `[H]` of generated token `index`."""
+    """Apply the columns that are on one after another to a stream `[H]`.
+
+    `index` is how many generated tokens come before its token.
+    """
     weights, j = [0.0] * len(columns), 0
     while j < len(columns):
         size = max(1, columns[j].block)
