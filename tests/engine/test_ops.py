@@ -49,6 +49,12 @@ program everything {
   replace v at post_block[1] scale 0.3 strength 0.25
   ablate w at post_block[1] strength 0.5
 }
+program fading {
+  steer v at post_block[1] scale 0.8 decay 0.7
+  cap w at post_block[1] in [-0.2, 0.2] strength 0.8 decay 0.9 gate v at pre_attn[1] sharpness 0.5
+  steer w at post_block[2] scale 0.5 keep norm decay 0.6 gate v sharpness 0.5 when generated
+  apply full at post_attn[3] scale 0.5 decay 0.8
+}
 program mapped    { apply full at post_block[2] scale 0.5 }
 program mapped_and_more {
   apply full at post_block[1] scale 0.75 gate v at pre_attn[1] sharpness 0.3 threshold 1
@@ -90,7 +96,7 @@ class Meaning:
         self, directions: Directions, low: Adapter, full: tuple[torch.Tensor, torch.Tensor]
     ) -> None:
         self.v, self.w, self.low, self.full = directions.v, directions.w, low, full
-        self.gate = torch.tensor(1.0)
+        self.gate, self.prompt = torch.tensor(1.0), 0
 
     def programs(self) -> dict[str, dict[Place, Edit]]:
         v, w = self.v, self.w
@@ -109,12 +115,35 @@ class Meaning:
             },
             "joined": {("post_attn", 1): self.joined},
             "everything": {("post_block", 1): self.everything},
+            "fading": {
+                ("pre_attn", 1): self.faded_probe,
+                ("post_block", 1): self.faded,
+                ("post_block", 2): self.faded_later,
+                ("post_attn", 3): lambda h: h + self.fade(h, 0.8) * 0.5 * self.mapped(h),
+            },
             "mapped": {("post_block", 2): lambda h: h + 0.5 * self.mapped(h)},
             "mapped_and_more": {
                 ("pre_attn", 1): self.opened,
                 ("post_block", 1): self.mapped_and_more,
             },
         }
+
+    def fade(self, h: torch.Tensor, rate: float) -> torch.Tensor:
+        """Return the powers of a rate, [T, 1]: of a prompt all 0, then 0, 1, 2, …."""
+        return rate ** (torch.arange(h.shape[-2]) - self.prompt).clamp(min=0)[:, None].float()
+
+    def faded_probe(self, h: torch.Tensor) -> torch.Tensor:
+        self.gate = sig(0.5, h @ self.v)
+        return h
+
+    def faded(self, h: torch.Tensor) -> torch.Tensor:
+        h = h + self.fade(h, 0.7) * 0.8 * self.v
+        return h + self.fade(h, 0.9) * self.gate * 0.8 * (cap(h, self.w, -0.2, 0.2) - h)
+
+    def faded_later(self, h: torch.Tensor) -> torch.Tensor:
+        after = (torch.arange(h.shape[-2]) >= self.prompt)[:, None].float()
+        weight = after * self.fade(h, 0.6) * sig(0.5, h @ self.v)
+        return kept(h, weight * 0.5 * self.w)
 
     def adapted(self, h: torch.Tensor, scale: float) -> torch.Tensor:
         return h + scale * (h @ self.low.read.T + self.low.bias) @ self.low.write
@@ -191,7 +220,8 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("ops")
     directions = Directions.random(HIDDEN_SIZE, norm=5.0)
     directions.save(folder)
-    programs = Meaning(directions, adapter(folder), full_map(folder)).programs()
+    meaning = Meaning(directions, adapter(folder), full_map(folder))
+    programs = meaning.programs()
     path, model = folder / "ops.interv", tiny_model("llama")
     path.write_text(DOCUMENT)
     oracle, tokens = Oracle(model), TOKENS[request.param]
@@ -203,7 +233,12 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         answers = {name: [next(found) for _ in PROMPTS] for name in ("off", *programs)}
         assert ("6 updates joined the add-norm" in engine.log()) == joined
     stock = answers.pop("off")
-    return Rig(answers, stock, lambda name, p, ids: oracle.follow(p, ids, programs[name]))
+
+    def follow(name: str, prompt: list[int], ids: list[int]) -> Answer:
+        meaning.prompt = len(prompt)
+        return oracle.follow(prompt, ids, programs[name])
+
+    return Rig(answers, stock, follow)
 
 
 def test_every_op_equals_the_oracle(rig: Rig) -> None:
