@@ -46,6 +46,7 @@ from interv.passes.graph.selector_masks import Tokens
 from interv.passes.pipeline import Stage, run_passes
 from interv.vectors.directions import Directions, make_directions
 from interv.vectors.updates import EVERY, Adapter as LoadedAdapter, LinearParts, LowRankParts
+from tests.passes.lengths import kept, opened, openings
 
 H, L = 16, 4
 MODEL = ModelFacts("small", "SmallForCausalLM", H, L)
@@ -196,10 +197,9 @@ class _Token:
             return 1.0
         at = edit.gate.site
         probed = site if at is None else Site(at.name, layers_of(at)[0])
-        w = torch.from_numpy(vectors()[edit.gate.vector].at(probed.layer))
         # A site that another statement took first is left as it was by this one's statements.
-        p = torch.dot(self.reads(probed), w)
-        return float(torch.sigmoid(edit.gate.sharpness * (p - edit.gate.threshold)))
+        w = torch.from_numpy(vectors()[edit.gate.vector].at(probed.layer))
+        return opened(edit.gate, self.reads(probed), w)
 
 
 def _change(edit: Statement, h: Tensor, layer: int, weight: float) -> Tensor:
@@ -212,12 +212,9 @@ def _change(edit: Statement, h: Tensor, layer: int, weight: float) -> Tensor:
         return weight * edit.scale * (rows.read @ h + rows.bias) @ rows.write
     v = torch.from_numpy(vectors()[edit.vector].at(layer))
     match edit:
-        case Steer(keep_norm=False):
-            return weight * edit.scale * v
         case Steer():
-            moved = h + weight * edit.scale * v
-            # Of a stream that is zero nothing is scaled back.
-            return moved * (h.norm() / moved.norm()) - h if moved.norm() > 0 else moved - h
+            change = edit.scale * h.norm() * v / v.norm() if edit.by_norm else edit.scale * v
+            return kept(h, weight * change) if edit.keep_norm else weight * change
         case Replace(by=None):
             return weight * edit.strength * (edit.scale * v - h)
         case Replace(by=str(by)):
@@ -226,7 +223,8 @@ def _change(edit: Statement, h: Tensor, layer: int, weight: float) -> Tensor:
     u = v / v.norm()
     p = torch.dot(h, u)
     if isinstance(edit, Ablate):
-        return -weight * edit.strength * p * u
+        change = -weight * edit.strength * p * u
+        return kept(h, change) if edit.keep_norm else change
     low = -np.inf if edit.low is None else edit.low
     high = np.inf if edit.high is None else edit.high
     return weight * edit.strength * (min(max(p.item(), low), high) - p) * u
@@ -274,6 +272,8 @@ places = st.sampled_from(
     ]
 )
 _scales = st.one_of(st.just(0.0), st.sampled_from([1.0, 1.5, -1.0]), st.floats(-8, 8))
+_shares = st.one_of(st.sampled_from([0.0, 1.0, 0.1, -0.25]), st.floats(-2, 2))
+_over = st.sampled_from([0.5, 1.5, 2.0, 3.25])
 _strengths = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))
 _shared = {
     "at": places,
@@ -312,6 +312,9 @@ _gates = st.one_of(
         sharpness=st.sampled_from([0.5, 1.0, -2.0]),
         threshold=st.floats(-1, 1),
     ),
+    st.sampled_from([(0.3, None), (None, 0.6), (0.07, 0.6), (None, None)]).flatmap(
+        lambda bounds: openings(bounds, st.sampled_from(sorted(vectors())))
+    ),
 )
 _gated = {**_shared, "gate": _gates, "decay": st.sampled_from([1.0, 1.0, 0.5, 0.9])}
 _placed = {key: value for key, value in _gated.items() if key != "vector"}
@@ -320,6 +323,9 @@ statements = st.one_of(
     _cap(strength=_strengths, **_gated),
     st.builds(Ablate, strength=_strengths, **_gated),
     st.builds(Steer, scale=_scales, keep_norm=st.just(True), **_gated),
+    st.builds(Steer, scale=_shares, by_norm=st.just(True), keep_norm=st.booleans(), **_gated),
+    st.builds(Ablate, strength=_strengths, keep_norm=st.just(True), **_gated),
+    st.builds(Ablate, strength=_over, over=st.just(True), keep_norm=st.booleans(), **_gated),
     st.builds(Replace, scale=_scales, strength=_strengths, **_gated),
     st.builds(Replace, by=st.sampled_from(["v", "w", "one"]), strength=_strengths, **_gated),
     st.builds(Apply, adapter=st.just("low"), scale=_scales, **_placed),
