@@ -11,6 +11,7 @@ CLAUSES: Mapping[str, tuple[str, ...]] = {
     "cap": ("at", "in", "strength", *EDIT_TAIL),
     "ablate": ("at", "strength", "keep", *EDIT_TAIL),
     "replace": ("by", "at", "scale", "strength", *EDIT_TAIL),
+    "rotate": ("towards", "at", "to", "adaptive", "strength", *EDIT_TAIL),
     "apply": ("at", "scale", *EDIT_TAIL),
     "capture": ("at", "tokens", "to", "after", "rank", "sample", "keep"),
     "gate": ("at", "absolute", "cosine", "sharpness", "threshold", "above", "below"),
@@ -21,6 +22,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "cap": ("at", "in"),
     "ablate": ("at",),
     "replace": ("at",),
+    "rotate": ("towards", "at", "to"),
     "apply": ("at",),
     "capture": ("at", "to"),
     "gate": (),
@@ -29,6 +31,9 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 # How each clause is written, for help.
 SHAPE: Mapping[str, str] = {
     "by": "by VECTOR",
+    "towards": "towards VECTOR",
+    "rotate to": "to DEGREES",
+    "adaptive": "adaptive",
     "at": "at SITE[layers]",
     "scale": "scale NUMBER",
     "in": "in [low, high]",
@@ -50,5 +55,5 @@ SHAPE: Mapping[str, str] = {
     "keep": "keep NAME",
 }
 
-STATEMENTS = ("steer", "cap", "ablate", "replace", "apply", "capture", "conflict", "kv")
+STATEMENTS = ("steer", "cap", "ablate", "replace", "rotate", "apply", "capture", "conflict", "kv")
 DECLARATIONS = ("vector", "adapter", "program", "sink", "kv", "conflict", "default")

@@ -40,6 +40,7 @@ from interv.document.spec import (
     KvPolicy,
     Program,
     Replace,
+    Rotate,
     Scalar,
     SinkDecl,
     SiteRef,
@@ -171,6 +172,28 @@ class ProgramBuilder:
         other = None if by is None else _name(by)
         rest = {"by": other, "scale": scale, "strength": strength, "decay": decay}
         self._edit(Replace, at, when, gate, vector=_name(vector), **rest)
+
+    def rotate(
+        self,
+        vector: VectorDecl | str,
+        *,
+        at: SiteRef,
+        towards: VectorDecl | str,
+        to: float,
+        adaptive: bool = False,
+        strength: float = 1.0,
+        decay: float = 1.0,
+        when: Select = everything,
+        gate: Gate | None = None,
+    ) -> None:
+        """Turn the stream, in the plane of `vector` and `towards`, to an angle in degrees.
+
+        At 0 it points along `vector`, at 90 across it. With `adaptive` only where it holds some of
+        `vector`.
+        """
+        rest = {"to": to, "adaptive": adaptive, "strength": strength, "decay": decay}
+        names = {"vector": _name(vector), "towards": _name(towards)}
+        self._edit(Rotate, at, when, gate, **names, **rest)
 
     def apply(
         self,

@@ -85,7 +85,7 @@ def _dead(node: Node, j: int) -> str | None:
         case Kind.KEEP_NORM:
             idle = form.alpha == form.strength == 0
             return ("scale 0" if form.a < 0 else "strength 0") if idle else None
-        case Kind.REPLACE:
+        case Kind.REPLACE | Kind.ROTATE:
             return "strength 0" if form.strength == 0 else None
     if form.alpha == form.beta == form.strength == 0:
         return "strength 0" if form.low == 0 or form.a == form.b else "scale 0"

@@ -189,6 +189,19 @@ def _project(work: _Work, rows: Tensor, size: Tensor, j: int) -> None:
         rows, size, largest = rows[on], size[on], largest[on]
 
 
+def _rotate(work: _Work, rows: Tensor, j: int) -> None:
+    """Turn what column j and the next read to their angle, where column j is the first of two."""
+    rows = rows[work.columns["block"][rows, j] > 0]
+    if rows.numel() == 0:
+        return
+    p, q = _reads(work, rows, j), _reads(work, rows, j + 1)
+    length = torch.sqrt(p**2 + q**2)
+    w = _weight(work, rows, j) * work.columns["strength"][rows, j]
+    w = torch.where(p > work.columns["low"][rows, j], w, 0)
+    for i, reading in ((j, p), (j + 1, q)):
+        work.c[rows, i] = w * (work.columns["alpha"][rows, i] * length - reading)
+
+
 _MEANING: MappingProxyType[Kind, Callable[[_Work, Tensor, int], None]] = MappingProxyType(
     {
         Kind.ADD: _add,
@@ -196,6 +209,7 @@ _MEANING: MappingProxyType[Kind, Callable[[_Work, Tensor, int], None]] = Mapping
         Kind.KEEP_NORM: _keep_norm,
         Kind.REPLACE: _replace,
         Kind.JOINT: _joint,
+        Kind.ROTATE: _rotate,
     }
 )
 

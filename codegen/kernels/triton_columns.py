@@ -22,6 +22,7 @@ MODE = tl.constexpr(18)
 
 # The numbers of `interv.passes.graph.column.Kind`, ADD being 0.
 GATE, KEEP_NORM, REPLACE, JOINT = (tl.constexpr(kind) for kind in range(1, 5))
+ROTATE = tl.constexpr(6)
 # The bits of `interv.passes.graph.column.Mode`, and its NOTHING_LEFT.
 SHARE, ABSOLUTE, COSINE, STEP = (tl.constexpr(1 << bit) for bit in range(4))
 DECAY = tl.constexpr(32)
@@ -130,6 +131,13 @@ def _mixed(
                     )  # fmt: skip
                     c = _solve(start, k, at, j, size, on, written, c, gram, whole, real, wide, rows)
                     solved = j + size
+            elif kind == ROTATE:
+                if tl.load(whole + base * WIDTH + BLOCK) > 0:
+                    w = _weight(g, k, base, whole, gate) * tl.load(real + base * WIDTH + STRENGTH)
+                    c = _turn(
+                        w, h, i, inside, k, j, base, sees, rho, c, written, bank, gram, whole, real,
+                        rows, H,
+                    )  # fmt: skip
             elif kind == REPLACE:
                 w = _weight(g, k, base, whole, gate) * tl.load(real + base * WIDTH + STRENGTH)
                 d = tl.where(k == j, -w * rho, d)
@@ -223,6 +231,24 @@ def _keep(h, i, inside, k, at, j, s, rho, seen, bank, whole, H):
     after = tl.sum(y * y, 0)
     left = after > NOTHING_LEFT * NOTHING_LEFT * before
     return tl.where(left, tl.sqrt(before / tl.where(left, after, 1.0)), 1.0)
+
+
+@triton.jit
+def _turn(
+    w, h, i, inside, k, j, base, sees, rho, c, written, bank, gram, whole, real, rows, H
+):  # fmt: skip
+    """Return `c` with the weights that turn what columns j and j + 1 read to their angle."""
+    row = tl.load(whole + base * WIDTH + A).to(tl.int64)
+    near = tl.load(gram + row * rows + written, mask=sees, other=0.0)
+    p = rho * _dot(h, i, inside, bank, row, H) + tl.sum(near * c, 0)
+    row = tl.load(whole + (base + 1) * WIDTH + A).to(tl.int64)
+    near = tl.load(gram + row * rows + written, mask=sees, other=0.0)
+    q = rho * _dot(h, i, inside, bank, row, H) + tl.sum(near * c, 0)
+    length = tl.sqrt(p * p + q * q)
+    w = tl.where(p > tl.load(real + base * WIDTH + LOW), w, 0.0)
+    first = w * (tl.load(real + base * WIDTH + ALPHA) * length - p)
+    other = w * (tl.load(real + (base + 1) * WIDTH + ALPHA) * length - q)
+    return tl.where(k == j, first, tl.where(k == j + 1, other, c))
 
 
 @triton.jit

@@ -25,7 +25,7 @@
 /* What is shorter than this, squared, beside what it was, is a rounding error. */
 #define NOTHING_LEFT 1e-10
 
-enum { ADD, GATE, KEEP_NORM, REPLACE, JOINT }; /* Kind of passes/graph/column.py */
+enum { ADD, GATE, KEEP_NORM, REPLACE, JOINT, LINEAR, ROTATE }; /* Kind of passes/graph/column.py */
 enum { SHARE = 1, ABSOLUTE = 2, COSINE = 4, STEP = 8, DECAY = 32 }; /* Mode of passes/graph/column.py */
 
 typedef struct { /* COLUMN of codegen/slot.py */
@@ -244,6 +244,18 @@ static void joint(const site_t *site, const column_t *columns, int j, int n, int
     }
 }
 
+/* Turns what columns j and j + 1 read to their angle, where the first reads more than its low. */
+static void turn(const site_t *site, const column_t *columns, int j, token_t *token) {
+    const column_t *one = columns + j;
+    const float p = reads(site, columns, one, j, token);
+    const float q = reads(site, columns, one + 1, j, token);
+    const double length = hypot(p, q);
+    const double w = p > one->low ? (double)weight(one, token) * one->strength : 0;
+    clear(token, j + 1);
+    token->c[j] = (float)(w * (one->alpha * length - p));
+    token->c[j + 1] = (float)(w * (one[1].alpha * length - q));
+}
+
 /* Returns how many columns it has dealt with. */
 static int other_kind(const site_t *site, const column_t *columns, int j, int64_t mask,
                       token_t *token) {
@@ -251,7 +263,9 @@ static int other_kind(const site_t *site, const column_t *columns, int j, int64_
     if (one->kind == GATE) open_gate(site, columns, j, token);
     if (one->kind == KEEP_NORM) keep_norm(site, columns, j, token);
     if (one->kind == REPLACE) replace(one, j, token);
-    if (one->kind != JOINT || one->block < 1) return 1;
+    if (one->block < 1) return 1;
+    if (one->kind == ROTATE) turn(site, columns, j, token);
+    if (one->kind != JOINT) return one->block;
     joint(site, columns, j, one->block, mask, token);
     return one->block;
 }

@@ -23,6 +23,7 @@ from interv.document.spec import (
     Or,
     Program,
     Replace,
+    Rotate,
     Scalar,
     Selector,
     SiteRef,
@@ -95,6 +96,10 @@ def _details(statement: Statement) -> dict[str, str]:
             return _given(low=statement.low, high=statement.high) | _amounts(statement)
         case Ablate():
             return _amounts(statement) | _flags(statement, "over", "keep_norm")
+        case Rotate():
+            turned = _given(towards=statement.towards, to=statement.to)
+            adaptive = _given(adaptive=statement.adaptive or None)
+            return turned | adaptive | _amounts(statement)
         case Replace():
             return _given(by=statement.by) | _amounts(statement)
         case Capture():

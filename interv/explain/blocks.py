@@ -204,7 +204,9 @@ def _columns(node: Node, named: dict[Node, str]) -> tuple[Line, ...]:
             text = f"g{j} = {weighed}{said} where {named[masks[j]]}"
         else:
             text = f"+ {weighed}c{j}·{named[rows[form.b]]} where {named[masks[j]]},  c{j} = {said}"
-        if form.block:
+        if form.kind == Kind.ROTATE and form.block:
+            text += f",  r = √(p{j}² + p{j + 1}²)"
+        elif form.block:
             text += f"; columns {j} to {j + form.block - 1} are solved together"
         lines.append(Line("", COLUMN, text, where))
     return tuple(lines)

@@ -14,6 +14,7 @@ from interv.document.spec import (
     Capture,
     Everything,
     Replace,
+    Rotate,
     Statement,
     Steer,
     VectorDecl,
@@ -152,6 +153,10 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
         case Replace():
             names = f"{statement.vector} by {statement.by}"
             cells = (names, where, _strength(statement.strength).strip())
+        case Rotate():
+            names = f"{statement.vector} towards {statement.towards}"
+            turned = f"to {number_text(statement.to)}{' adaptive' if statement.adaptive else ''}"
+            cells = (names, where, turned + _strength(statement.strength))
         case Cap():
             cells = (statement.vector, where, _bounds(statement) + _strength(statement.strength))
         case Ablate():

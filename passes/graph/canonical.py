@@ -107,13 +107,16 @@ def _run(
         weight = masks[j].to(wide.dtype)
         weight = weight if form.gate < 0 else weight * state.g[:, form.gate]
         seen = [i for i in range(len(columns)) if form.sees >> i & 1]
-        _column(state, j, form, weight, seen)
-        if form.block:
+        _column(state, j, columns, weight, seen)
+        if form.block and form.kind == Kind.JOINT:
             _solve(state, j, columns, masks)
     return state
 
 
-def _column(state: _State, j: int, form: Form, weight: Tensor, seen: list[int]) -> None:
+def _column(
+    state: _State, j: int, columns: Sequence[Form], weight: Tensor, seen: list[int]
+) -> None:
+    form = columns[j]
     match form.kind:
         case Kind.ADD:
             state.c[:, j] = weight * state.adds(j, form, seen)
@@ -129,6 +132,8 @@ def _column(state: _State, j: int, form: Form, weight: Tensor, seen: list[int]) 
             state.d[:, j] = -w * state.share(seen)
             state.c[:, seen] *= (1 - w)[:, None]
             state.c[:, j] = w * form.alpha
+        case Kind.ROTATE if form.block:
+            _rotate(state, j, columns, weight, seen)
 
 
 def _keep_norm(state: _State, j: int, scale: Tensor, seen: list[int]) -> None:
@@ -140,6 +145,17 @@ def _keep_norm(state: _State, j: int, scale: Tensor, seen: list[int]) -> None:
     state.d[:, j] = (ratio - 1) * state.share(seen)
     state.c[:, seen] *= ratio[:, None]
     state.c[:, j] = ratio * scale
+
+
+def _rotate(
+    state: _State, j: int, columns: Sequence[Form], weight: Tensor, seen: list[int]
+) -> None:
+    """Turn what the columns j and j + 1 read to their angle, where the first reads enough."""
+    readings = [state.reads(i, seen) for i in (j, j + 1)]
+    length = torch.sqrt(readings[0] ** 2 + readings[1] ** 2)
+    weight = torch.where(readings[0] > columns[j].low, weight * columns[j].strength, 0.0)
+    for i, p in enumerate(readings, j):
+        state.c[:, i] = weight * (columns[i].alpha * length - p)
 
 
 def _solve(state: _State, first: int, columns: Sequence[Form], masks: Sequence[Tensor]) -> None:

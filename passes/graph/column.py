@@ -18,6 +18,7 @@ class Kind(IntEnum):
     REPLACE = 3
     JOINT = 4
     LINEAR = 5
+    ROTATE = 6
 
 
 # What is shorter than this beside what it was is a rounding error: it is not scaled to that length.
@@ -54,6 +55,9 @@ class Form:
         REPLACE    sets y to (1 - strength)·y + strength·alpha·direction[b]
         JOINT      as ADD, but the `block` columns from the first of them on see each other: c is
                    what holds for all of them at once
+        ROTATE     two columns, of which the first has block 2: with their readings p and q, of
+                   orthonormal rows, r = √(p² + q²) and p > low, they add strength·(alpha·r - p)
+                   and strength·(alpha·r - q), each by its own alpha: the cosine and the sine
         LINEAR     sets the stream to h + alpha·(map(h) - h) before any other column reads it
 
     `a` is -1 where nothing is read, `b` where nothing is added. Bit i of `sees` names column i.

@@ -37,7 +37,7 @@ class Origin:
     order: int = 0  # its place among the statements of the program
     at: Span | None = None  # of its site
     vector: Span | None = None  # of its vector or adapter
-    by: Span | None = None  # of the vector that takes the place of another
+    by: Span | None = None  # of the vector that takes the place of another, or is turned towards
     probe: Span | None = None  # of its gate's vector
     probe_at: Span | None = None  # of its gate's site
 

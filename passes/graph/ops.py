@@ -23,7 +23,16 @@ from interv.document.spec import Capture
 from interv.passes.graph.canonical import probe, update
 from interv.passes.graph.column import NOTHING_LEFT
 from interv.passes.graph.cyclic_projections import swept
-from interv.passes.graph.directions import Adapter, Affine, Constant, Rows, Vector, unit_vector
+from interv.passes.graph.directions import (
+    Adapter,
+    Affine,
+    Constant,
+    Rows,
+    Vector,
+    across,
+    cosine_and_sine,
+    unit_vector,
+)
 from interv.passes.graph.layer_ranges import Sites
 from interv.passes.graph.opening import Opening
 from interv.passes.graph.selector_masks import Tokens, generated_index, select
@@ -180,6 +189,26 @@ def exchange(h: Tensor, a: Tensor, b: Tensor, strength: float, mask: Tensor) -> 
     return _where(mask, wide + _weighed(strength, mask, wide) * share * (b - a), h)
 
 
+def rotate(
+    h: Tensor, u: Tensor, w: Tensor, degrees: float, low: float, strength: float, mask: Tensor
+) -> Tensor:
+    """Return `h + strength·(‖Ph‖·(cos·u + sin·b) - Ph)` where `mask` is set and `h·u > low`.
+
+    `b` is the part of `w` across `u` at length 1, `P` the projection on the plane of both: the
+    stream turns to that angle in it and keeps its length. (Angular steering, arXiv 2510.26243.)
+    """
+    wide = _widen(h)
+    rows = zip(u.reshape(-1, u.shape[-1]), w.reshape(-1, w.shape[-1]), strict=True)
+    found = [torch.from_numpy(across(one.numpy(), two.numpy())[0]) for one, two in rows]
+    b = torch.stack(found).reshape(w.shape).to(wide.dtype)
+    u = u.to(wide.dtype)
+    p, q = (wide * u).sum(-1, keepdim=True), (wide * b).sum(-1, keepdim=True)
+    cos, sin = cosine_and_sine(degrees)
+    length = torch.sqrt(p**2 + q**2)
+    moved = (cos * length - p) * u + (sin * length - q) * b
+    return _where(mask, wide + _weighed(strength, mask, wide) * torch.where(p > low, moved, 0.0), h)
+
+
 def low_rank(h: Tensor, rows: Rows, scale: float, mask: Tensor) -> Tensor:
     """Return `h + scale·((h readᵀ + bias) write)` where `mask` is set: all rows read one h."""
     wide = _widen(h)
@@ -281,6 +310,7 @@ def _edit(fn: Callable[..., Any], args: str, formula: str, flops: int) -> Op:
 
 
 _CAP = "h + strength·(clamp(h·û, low, high) − h·û)·û"
+_ROTATE = "h + strength·(‖Ph‖·(cos·û + sin·ŵ) − Ph)"
 _ABLATE = "h − strength·(h·û)·û"
 _KEPT = ", then scaled to ‖h‖"
 _DECLARED = (
@@ -311,6 +341,7 @@ _DECLARED = (
     _edit(ablate_over_keeping_norm, "direction number", f"({_ABLATE}){_KEPT}", 9),
     _edit(replace, "direction number number", "h + strength·(scale·v − h)", 3),
     _edit(exchange, "direction direction number", "h + strength·(h·a/‖a‖²)·(b − a)", 5),
+    _edit(rotate, "direction direction number number number", _ROTATE, 8),
     _edit(low_rank, "rows number", "h + scale·(A h + bias) B", 4),
     # A column of no directions; its matmul is a launch of its own before the update of its site.
     Op(
@@ -363,7 +394,7 @@ OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in _DECLARED})
 ABLATIONS = (ablate, ablate_keeping_norm, ablate_over, ablate_over_keeping_norm)
 EDITS = (
     *(steer, steer_keeping_norm, steer_by_norm, steer_by_norm_keeping_norm),
-    *(cap, *ABLATIONS, replace, exchange, low_rank, linear, joint),
+    *(cap, *ABLATIONS, replace, exchange, rotate, low_rank, linear, joint),
 )
 # The edits that read the stream they change; an add does not.
 READERS = EDITS[1:]

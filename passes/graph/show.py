@@ -66,6 +66,9 @@ def form_text(form: Form, p: str = "p") -> str:
             return f"{form_text(added, p)}, then scaled to the norm before"
         case Kind.REPLACE:
             return f"{_gain(form.strength)}{number_text(form.alpha)}, in place of what was there"
+        case Kind.ROTATE:
+            where = f" where {p} > {number_text(form.low)}" if form.low > -math.inf else ""
+            return f"{_gain(form.strength)}({form.alpha:.6g}·r − {p}){where}"
         case Kind.LINEAR:
             return f"{_gain(form.alpha)}({form.map} h + b − h)"
     if form.beta:

@@ -10,7 +10,7 @@ from typing import Any
 
 from interv.passes.graph.column import Form, Kind, Mode
 from interv.passes.graph.context import Context
-from interv.passes.graph.directions import Adapter, Constant, Map
+from interv.passes.graph.directions import Adapter, Constant, Map, cosine_and_sine
 from interv.passes.graph.ir import (
     Chain,
     Graph,
@@ -39,11 +39,13 @@ from interv.passes.graph.ops import (
     linear,
     low_rank,
     replace as replace_op,
+    rotate,
     steer,
     steer_by_norm,
     steer_by_norm_keeping_norm,
     steer_keeping_norm,
 )
+from interv.passes.updates.planes import second
 
 # What of their columns differs from a plain add, or from a cap to 0.
 _AMOUNTS: Mapping[Any, tuple[Kind, Mode]] = MappingProxyType(
@@ -153,6 +155,8 @@ class FusedSite:
             return self._joint(edit, sees)
         if is_op(edit, linear):
             return [Form(-1, -1, alpha=numbers[0], kind=Kind.LINEAR, map=self._map(edit.args[1]))]
+        if is_op(edit, rotate):
+            return self._rotate(edit, sees)
         row = self._row(edit.args[1])
         if is_op(edit, steer):
             return [Form(-1, row, alpha=numbers[0])]
@@ -179,6 +183,17 @@ class FusedSite:
         read = self._constant(f"{a}/‖{a}‖²", share, edit)
         write = self._constant(f"{a} − {b}", a.array - b.array, edit)
         return Form(read, write, strength=strength, low=0.0, high=0.0, sees=sees)
+
+    def _rotate(self, edit: Node, sees: int) -> list[Form]:
+        """The two readings of a plane, which are turned together; neither sees the other."""
+        degrees, low, strength = self._numbers(edit)
+        value = second(edit)[0]
+        rows = (self._row(edit.args[1]), self._constant(value.label, value.array, edit))
+        numbers = {"strength": strength, "low": low, "sees": sees}
+        return [
+            Form(row, row, alpha=share, kind=Kind.ROTATE, block=block, **numbers)
+            for row, share, block in zip(rows, cosine_and_sine(degrees), (2, 0), strict=True)
+        ]
 
     def _map(self, source: Any) -> Map:
         if source not in self.maps:
