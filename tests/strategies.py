@@ -23,6 +23,7 @@ from interv.document.spec import (
     Replace,
     RequestExpression,
     RequestTerm,
+    Rotate,
     SinkDecl,
     SiteRef,
     Slice,
@@ -134,6 +135,15 @@ statements = st.one_of(
     ),
     st.builds(Replace, vector=names, scale=numbers, strength=fractions, **common),
     st.builds(Replace, vector=names, by=names, strength=fractions, **common),
+    st.builds(
+        Rotate,
+        vector=names,
+        towards=names,
+        to=st.floats(-360, 360),
+        adaptive=st.booleans(),
+        strength=fractions,
+        **common,
+    ),
     st.builds(Apply, adapter=names, scale=numbers, **common),
     st.builds(
         Capture,

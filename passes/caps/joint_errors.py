@@ -23,7 +23,13 @@ from interv.passes.graph.ir import (
     selector_of,
     statement_name,
 )
-from interv.passes.graph.ops import ablate, cap
+from interv.passes.graph.ops import (
+    ablate,
+    ablate_keeping_norm,
+    ablate_over,
+    ablate_over_keeping_norm,
+    cap,
+)
 
 # Every set of selectors that can hold together is a problem of its own: 15 of them for 4.
 MOST_SELECTORS = 4
@@ -64,6 +70,10 @@ def refused(met: Met, ctx: Context) -> list[IntervError]:
 
 def _unfit(edit: Node) -> str | None:
     args: Any = edit.args
+    if is_op(edit, ablate_keeping_norm, ablate_over_keeping_norm):
+        return "keeps the norm"
+    if is_op(edit, ablate_over):
+        return "may take away more than all"
     if not is_op(edit, cap, ablate):
         return "is no cap"
     if gate_of(edit) is not None:

@@ -34,6 +34,7 @@ _KINDS = {
     "ablate further": 0.05,
     "open beyond": 0.15,
     "decay": 0.15,
+    "rotate": 0.1,
 }
 NAMES = tuple(_KINDS)
 
@@ -54,7 +55,11 @@ def random_columns(
         shared = Column(
             -1, -1, selector=int(rng.choice([0, 1, 31, 32, 62, 63])), sees=_sees(made, rng)
         )
-        if name == "joint":
+        if name == "rotate" and len(made) + 2 <= count and rows > 1:
+            made += _plane(made, rows, shared, rng)
+        elif name == "rotate":
+            continue
+        elif name == "joint":
             size = min(int(rng.integers(1, MOST_JOINT + 1)), count - len(made), rows)
             made += _block(len(made), size, rows, shared, rng)
         else:
@@ -139,6 +144,19 @@ def _any_gate(made: list[Column], rng: np.random.Generator) -> int:
     here = [i for i, one in enumerate(made) if one.kind == Kind.GATE]
     some = [-1, -1, *here, GATES + int(rng.choice(READ_PLACES))]
     return int(rng.choice(some))
+
+
+def _plane(made: list[Column], rows: int, shared: Column, rng: np.random.Generator) -> list[Column]:
+    """Return the two columns of a rotation, as a rule over rows that are not orthonormal."""
+    gate, strength = _any_gate(made, rng), float(rng.choice([0.5, 1.0]))
+    low = float(rng.choice([-np.inf, 0.0]))
+    shared = replace(shared, gate=gate, kind=Kind.ROTATE, strength=strength, low=low)
+    pair = rng.choice(rows, size=2, replace=False)
+    angle = float(rng.uniform(0, 2 * np.pi))
+    return [
+        replace(shared, a=int(row), b=int(row), alpha=alpha, block=block)
+        for row, alpha, block in zip(pair, (np.cos(angle), np.sin(angle)), (2, 0), strict=True)
+    ]
 
 
 def _block(

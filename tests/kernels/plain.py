@@ -41,6 +41,8 @@ def run(
             weights[j] = own * opened(h, bank, columns[j], index)
         elif columns[j].kind == Kind.JOINT and on[j]:
             h = nearest(h, bank, columns[j : j + size])
+        elif columns[j].kind == Kind.ROTATE and on[j]:
+            h = turned(h, bank, columns[j : j + 2], weight(columns[j], weights, gates))
         elif on[j]:
             h = applied(h, bank, columns[j], weight(columns[j], weights, gates))
         j += size
@@ -61,8 +63,11 @@ def apart(
         found = opened(h, bank, one, index) if here and one.kind == Kind.GATE else 0.0
         weights.append(found * weight(one, weights, gates) if found else 0.0)
     end = h
-    for one, here in zip(columns, on, strict=True):
-        if here and one.kind != Kind.GATE:
+    for j, (one, here) in enumerate(zip(columns, on, strict=True)):
+        if here and one.kind == Kind.ROTATE:
+            share = weight(one, weights, gates)
+            end = end + (turned(h, bank, columns[j : j + 2], share) - h if one.block else 0)
+        elif here and one.kind != Kind.GATE:
             end = end + applied(h, bank, one, weight(one, weights, gates)) - h
     return end
 
@@ -100,6 +105,16 @@ def applied(h: Vector, bank: Vector, one: Column, weight: float) -> Vector:
     if one.kind == Kind.KEEP_NORM:
         return moved * np.linalg.norm(h) / np.linalg.norm(moved)
     return moved
+
+
+def turned(h: Vector, bank: Vector, pair: Sequence[Column], weight: float) -> Vector:
+    """Return the stream after a rotation, of which `pair` are the two readings."""
+    p, q = (float(h @ bank[one.a]) for one in pair)
+    if p <= pair[0].low:
+        return h
+    r = math.hypot(p, q)
+    change = (pair[0].alpha * r - p) * bank[pair[0].b] + (pair[1].alpha * r - q) * bank[pair[1].b]
+    return h + weight * pair[0].strength * change
 
 
 def nearest(h: Vector, bank: Vector, block: Sequence[Column]) -> Vector:

@@ -86,7 +86,11 @@ def test_slots_of_two_programs_are_the_programs(
     # Gates are kept in float32 by every form, and by the programs each for itself.
     gates = torch.zeros(T, MOST_GATES)
     kept = [gates.double() for _ in "pq"]
-    norms = reference(first, streams())[1], reference(second, streams())[1]
+    both = {
+        site: h.to(dtype).double() + streams(1)[site].to(dtype).double()
+        for site, h in streams().items()
+    }
+    norms = reference(first, both)[1], reference(second, both)[1]
     for table in bundle.sites:
         residual = streams(1)[table.site].to(dtype)
         hidden = streams()[table.site].to(dtype)

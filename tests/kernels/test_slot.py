@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from interv.document.document import Document
 from interv.document.selectors import holds, satisfiable
 from interv.document.sites import Site
 from interv.document.spec import (
+    Ablate,
     And,
     Apply,
     Conflict,
@@ -33,6 +35,7 @@ from interv.document.spec import (
     VectorDecl,
 )
 from interv.dsl.expression import parse_expression
+from interv.passes.graph.column import Mode
 from interv.passes.graph.ops import Streams
 from interv.passes.graph.selector_masks import select
 from interv.passes.placing.plan import MOST_GATES
@@ -130,13 +133,15 @@ def slot_of(choice: Choice, bundle: Bundle) -> SlotRows:
 
 def times(program: Program, multiplier: float) -> Program:
     """Scale a program as the definition says: scales times m, strengths times m but at most 1."""
-    statements = tuple(
-        one.model_copy(update={"scale": one.scale * multiplier})
-        if isinstance(one, Steer)
-        else one.model_copy(update={"strength": min(1.0, one.strength * multiplier)})
-        for one in program.statements
-    )
+    statements = tuple(_times(one, multiplier) for one in program.statements)
     return program.model_copy(update={"statements": statements})
+
+
+def _times(one: Statement, multiplier: float) -> Statement:
+    if isinstance(one, Steer):
+        return one.model_copy(update={"scale": one.scale * multiplier})
+    end = math.inf if isinstance(one, Ablate) and one.over else 1.0
+    return one.model_copy(update={"strength": min(end, one.strength * multiplier)})
 
 
 def takes(program: Program, site: Site) -> Tensor:
@@ -294,11 +299,14 @@ def test_a_third_program_gives_way_to_both() -> None:
     assert rows.columns[0, 5:]["unless"].tolist() == [signed(1 << 63 | 0b1100)] * 2
 
 
-def test_a_multiplier_scales_and_a_strength_ends_at_one() -> None:
+def test_a_multiplier_scales_and_a_strength_ends_at_one_unless_it_may_go_over() -> None:
     made = multiplied(SECOND.columns, 1.5)
     assert made["alpha"].tolist() == [0.0, -4.5, 0.0, 0.0]
     assert made["strength"].tolist() == [1.0, 0.0, 1.0, 1.0]
     assert made["strength"].dtype == np.float32
+    over = records([Column(0, 0, strength=1.0, mode=Mode.OVER), Column(-1, 0, mode=Mode.SHARE)])
+    assert multiplied(over, 1.5)["strength"].tolist() == [1.5, 0.0]
+    assert multiplied(over, 1.5)["mode"].tolist() == [Mode.OVER, Mode.SHARE]
     half = multiplied(SECOND.columns, 0.5)["strength"]
     assert half.tolist() == [float(np.float32(0.4)), 0.0, 0.5, 0.5]
     # What a column reads, writes and compares with stays.

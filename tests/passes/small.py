@@ -28,6 +28,7 @@ from interv.document.spec import (
     Or,
     Program,
     Replace,
+    Rotate,
     Selector,
     SiteRef,
     Slice,
@@ -47,6 +48,7 @@ from interv.passes.pipeline import Stage, run_passes
 from interv.vectors.directions import Directions, make_directions
 from interv.vectors.updates import EVERY, Adapter as LoadedAdapter, LinearParts, LowRankParts
 from tests.passes.lengths import kept, opened, openings
+from tests.passes.planes import turned
 
 H, L = 16, 4
 MODEL = ModelFacts("small", "SmallForCausalLM", H, L)
@@ -220,6 +222,9 @@ def _change(edit: Statement, h: Tensor, layer: int, weight: float) -> Tensor:
         case Replace(by=str(by)):
             other = torch.from_numpy(vectors()[by].at(layer))
             return weight * edit.strength * torch.dot(h, v) / torch.dot(v, v) * (other - v)
+        case Rotate():
+            other = torch.from_numpy(vectors()[edit.towards].at(layer))
+            return weight * edit.strength * turned(edit, h, v, other)
     u = v / v.norm()
     p = torch.dot(h, u)
     if isinstance(edit, Ablate):
@@ -318,6 +323,17 @@ _gates = st.one_of(
 )
 _gated = {**_shared, "gate": _gates, "decay": st.sampled_from([1.0, 1.0, 0.5, 0.9])}
 _placed = {key: value for key, value in _gated.items() if key != "vector"}
+# Pairs that span a plane: what is across the first of them is no rounding error.
+_turns = st.sampled_from([("v", "w"), ("skew", "v"), ("against", "one"), ("one", "v")]).flatmap(
+    lambda pair: st.builds(
+        Rotate,
+        towards=st.just(pair[1]),
+        to=st.sampled_from([0.0, 30.0, 90.0, -135.0, 360.0]) | st.floats(-360, 360),
+        adaptive=st.booleans(),
+        strength=_strengths,
+        **{**_gated, "vector": st.just(pair[0])},
+    )
+)
 statements = st.one_of(
     st.builds(Steer, scale=_scales, **_gated),
     _cap(strength=_strengths, **_gated),
@@ -328,6 +344,7 @@ statements = st.one_of(
     st.builds(Ablate, strength=_over, over=st.just(True), keep_norm=st.booleans(), **_gated),
     st.builds(Replace, scale=_scales, strength=_strengths, **_gated),
     st.builds(Replace, by=st.sampled_from(["v", "w", "one"]), strength=_strengths, **_gated),
+    _turns,
     st.builds(Apply, adapter=st.just("low"), scale=_scales, **_placed),
 )
 maps = st.builds(

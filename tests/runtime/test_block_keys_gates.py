@@ -46,6 +46,11 @@ def answer(engine: Core, asked: str = "p") -> list[bytes]:
             BEFORE,
             id="a gate of what happens to no token here",
         ),
+        pytest.param(
+            "ablate v at post_block[1] strength 0.5 over",
+            "ablate v at post_block[1] strength 0.5",
+            id="a strength that may go over 1 and does not",
+        ),
     ],
 )
 def test_what_does_the_same_shares_everything(folder: Path, one: str, other: str) -> None:
@@ -57,6 +62,30 @@ def test_what_does_the_same_shares_everything(folder: Path, one: str, other: str
 
 
 CONTENT = {
+    "an absolute value": (HERE, f"{HERE} absolute"),
+    "a cosine": (HERE, f"{HERE} cosine"),
+    "a step": (BEFORE, BEFORE.replace("threshold", "above")),
+    "the other side of a step": (
+        BEFORE.replace("threshold", "above"),
+        BEFORE.replace("threshold", "below"),
+    ),
+    "the upper bound of a step": (
+        BEFORE.replace("threshold 0.5", "above 0.5 below 1"),
+        BEFORE.replace("threshold 0.5", "above 0.5 below 2"),
+    ),
+    "a share of the stream's length": (
+        "steer one at post_block[1] scale 0.5",
+        "steer one at post_block[1] scale 0.5 norm",
+    ),
+    "whose length it is": (
+        "steer v at post_block[1] scale 0.5 norm\nsteer w at post_block[1] scale 0.5 norm",
+        "steer w at post_block[1] scale 0.5 norm\nsteer v at post_block[1] scale 0.5 norm",
+    ),
+    "a kept norm": ("ablate v at post_block[1]", "ablate v at post_block[1] keep norm"),
+    "how far over": (
+        "ablate v at post_block[1] strength 1.5 over",
+        "ablate v at post_block[1] strength 2 over",
+    ),
     "gate": (HERE, "ablate v at post_block[1]"),
     "gate of another site": (BEFORE, "steer v at post_block[2]"),
     "probe": (HERE, HERE.replace("gate w", "gate one")),
