@@ -153,9 +153,9 @@ class Edit(Node):
     """
 
     at: SiteRef
-    decay: Rate = 1.0
     when: Selector = Everything()
     gate: Gate | None = None
+    decay: Rate = 1.0
 
 
 class Steer(Edit):

@@ -68,7 +68,8 @@ def form_text(form: Form, p: str = "p") -> str:
             return f"{_gain(form.strength)}{number_text(form.alpha)}, in place of what was there"
         case Kind.ROTATE:
             where = f" where {p} > {number_text(form.low)}" if form.low > -math.inf else ""
-            return f"{_gain(form.strength)}({form.alpha:.6g}·r − {p}){where}"
+            turned, gain = f"{form.alpha:.6g}·r − {p}", _gain(form.strength)
+            return f"{gain}({turned}){where}" if gain else f"{turned}{where}"
         case Kind.LINEAR:
             return f"{_gain(form.alpha)}({form.map} h + b − h)"
     if form.beta:
