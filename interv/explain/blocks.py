@@ -205,7 +205,7 @@ def _columns(node: Node, named: dict[Node, str]) -> tuple[Line, ...]:
         else:
             text = f"+ {weighed}c{j}·{named[rows[form.b]]} where {named[masks[j]]},  c{j} = {said}"
         if form.kind == Kind.ROTATE and form.block:
-            text += f",  r = √(p{j}² + p{j + 1}²)"
+            text += f", r = √(p{j}² + p{j + 1}²), and the next with it"
         elif form.block:
             text += f"; columns {j} to {j + form.block - 1} are solved together"
         lines.append(Line("", COLUMN, text, where))

@@ -67,7 +67,8 @@ def form_text(form: Form, p: str = "p") -> str:
         case Kind.REPLACE:
             return f"{_gain(form.strength)}{number_text(form.alpha)}, in place of what was there"
         case Kind.ROTATE:
-            where = f" where {p} > {number_text(form.low)}" if form.low > -math.inf else ""
+            adaptive = form.block and form.low > -math.inf
+            where = f" where {p} > {number_text(form.low)}" if adaptive else ""
             turned, gain = f"{form.alpha:.6g}·r − {p}", _gain(form.strength)
             return f"{gain}({turned}){where}" if gain else f"{turned}{where}"
         case Kind.LINEAR:

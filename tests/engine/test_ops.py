@@ -55,6 +55,12 @@ program fading {
   steer w at post_block[2] scale 0.5 keep norm decay 0.6 gate v sharpness 0.5 when generated
   apply full at post_attn[3] scale 0.5 decay 0.8
 }
+program turned    { rotate v towards w at post_block[1] to 60 }
+program turned_and_more {
+  steer v at post_attn[2] scale 0.2
+  rotate w towards v at post_attn[2] to -150 adaptive strength 0.6 gate v sharpness 0.5 decay 0.9
+  ablate v at post_attn[2] strength 0.5
+}
 program mapped    { apply full at post_block[2] scale 0.5 }
 program mapped_and_more {
   apply full at post_block[1] scale 0.75 gate v at pre_attn[1] sharpness 0.3 threshold 1
@@ -121,6 +127,8 @@ class Meaning:
                 ("post_block", 2): self.faded_later,
                 ("post_attn", 3): lambda h: h + self.fade(h, 0.8) * 0.5 * self.mapped(h),
             },
+            "turned": {("post_block", 1): lambda h: turned(h, v, w, 60)},
+            "turned_and_more": {("post_attn", 2): self.turned_and_more},
             "mapped": {("post_block", 2): lambda h: h + 0.5 * self.mapped(h)},
             "mapped_and_more": {
                 ("pre_attn", 1): self.opened,
@@ -161,6 +169,13 @@ class Meaning:
         h = kept(h, sig(0.5, h @ self.w) * 0.8 * self.v)
         return h + 0.8 * (cap(h, self.w, -0.2, 0.2) - h)
 
+    def turned_and_more(self, h: torch.Tensor) -> torch.Tensor:
+        v, w = self.v, self.w
+        h = h + 0.2 * v
+        weight = self.fade(h, 0.9) * sig(0.5, h @ v) * ((h @ w) > 0)[..., None]
+        h = h + weight * 0.6 * (turned(h, w, v, -150) - h)
+        return h - 0.5 * share(h, v) * v
+
     def probed(self, h: torch.Tensor) -> torch.Tensor:
         h = h + 0.2 * self.v
         self.gate = sig(0.3, h @ self.v - 1)
@@ -193,6 +208,16 @@ def sig(sharpness: float, x: torch.Tensor) -> torch.Tensor:
 
 def share(h: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return (h @ v)[..., None] / (v @ v)
+
+
+def turned(h: torch.Tensor, v: torch.Tensor, w: torch.Tensor, degrees: float) -> torch.Tensor:
+    """Rotate in a plane by the paper's own formula, with a projection matrix."""
+    b1 = v / v.norm()
+    b2 = w - (w @ b1) * b1
+    b2 = b2 / b2.norm()
+    inside = h @ (torch.outer(b1, b1) + torch.outer(b2, b2))
+    angle = torch.tensor(degrees).deg2rad()
+    return h - inside + inside.norm(dim=-1, keepdim=True) * (angle.cos() * b1 + angle.sin() * b2)
 
 
 def kept(h: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
