@@ -165,7 +165,7 @@ def multiplied(columns: Columns, multiplier: float) -> Columns:
     """Return a copy of columns that does `multiplier` times as much; gates stay as they are."""
     made = columns.copy()
     kind = made["kind"]
-    scaled = (kind != Kind.GATE) & (kind != Kind.REPLACE)
+    scaled = ~np.isin(kind, (Kind.GATE, Kind.REPLACE, Kind.ROTATE))
     made["alpha"][scaled] *= np.float32(multiplier)
     made["beta"] *= np.float32(multiplier)
     strength = made["strength"].astype(np.float64) * multiplier

@@ -74,6 +74,7 @@ class StepTensors:
     mask: torch.Tensor  # [T] int64, a bit for each selector that holds
     seat: torch.Tensor  # [T] int32, -1: the token's request asked for no report
     gate: torch.Tensor  # [T, G] float32, weights that gates of earlier sites gave, in their order
+    index: torch.Tensor  # [T] int32, how many generated tokens come before; read where one decays
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,13 +17,19 @@ from interv.passes.placing.plan import GATES
 
 
 def fused_update(
-    h: Tensor, table: SiteTable, program: str, masks: Tensor, kept: Tensor | None = None
+    h: Tensor,
+    table: SiteTable,
+    program: str,
+    masks: Tensor,
+    kept: Tensor | None = None,
+    index: Tensor | None = None,
 ) -> Tensor:
     """Return the stream after a program's update at one site.
 
     `h` is the stream (hidden plus residual) `[T, H]` in any float dtype, `masks` bool `[S, T]`,
     row s saying which tokens selector s of the bundle holds for, `kept` `[T, G]` the weights of
-    gates of earlier sites, to which those of this site are written. Arithmetic is done in at
+    gates of earlier sites, to which those of this site are written, `index` `[T]` how many
+    generated tokens come before each, for what decays. Arithmetic is done in at
     least fp32 and rounded to the dtype of `h` once; rows without an edit keep their bits.
 
     Raises IntervError E205 for a program that has no edit at the site.
@@ -38,6 +44,9 @@ def fused_update(
         if column.gate >= GATES:
             assert kept is not None
             mask = mask * kept[:, column.gate - GATES]
+        if column.mode & Mode.DECAY:
+            assert index is not None
+            mask = mask * torch.exp2(column.alpha * index.double())
         chosen.append(mask)
     for j, column in enumerate(columns):
         if column.kind == Kind.GATE and column.store >= 0:

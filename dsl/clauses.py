@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-EDIT_TAIL = ("when", "gate")
+EDIT_TAIL = ("decay", "when", "gate")
 
 CLAUSES: Mapping[str, tuple[str, ...]] = {
     "steer": ("at", "scale", "keep", *EDIT_TAIL),
     "cap": ("at", "in", "strength", *EDIT_TAIL),
     "ablate": ("at", "strength", "keep", *EDIT_TAIL),
     "replace": ("by", "at", "scale", "strength", *EDIT_TAIL),
+    "rotate": ("towards", "at", "to", "adaptive", "strength", *EDIT_TAIL),
     "apply": ("at", "scale", *EDIT_TAIL),
     "capture": ("at", "tokens", "to", "after", "rank", "sample", "keep"),
     "gate": ("at", "absolute", "cosine", "sharpness", "threshold", "above", "below"),
@@ -21,6 +22,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "cap": ("at", "in"),
     "ablate": ("at",),
     "replace": ("at",),
+    "rotate": ("towards", "at", "to"),
     "apply": ("at",),
     "capture": ("at", "to"),
     "gate": (),
@@ -29,10 +31,14 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 # How each clause is written, for help.
 SHAPE: Mapping[str, str] = {
     "by": "by VECTOR",
+    "towards": "towards VECTOR",
+    "rotate to": "to DEGREES",
+    "adaptive": "adaptive",
     "at": "at SITE[layers]",
     "scale": "scale NUMBER",
     "in": "in [low, high]",
     "strength": "strength NUMBER",
+    "decay": "decay NUMBER",
     "when": "when SELECTOR",
     "gate": "gate VECTOR",
     "absolute": "absolute",
@@ -49,7 +55,7 @@ SHAPE: Mapping[str, str] = {
     "keep": "keep NAME",
 }
 
-STATEMENTS = ("steer", "cap", "ablate", "replace", "apply", "capture", "conflict", "kv")
+STATEMENTS = ("steer", "cap", "ablate", "replace", "rotate", "apply", "capture", "conflict", "kv")
 DECLARATIONS = ("vector", "adapter", "program", "sink", "kv", "conflict", "default")
 # What may follow the path of a vector, in the order in which it is printed.
 VECTOR_OPTIONS = ("key", "row", "rows", "unit")

@@ -44,7 +44,9 @@ NAMED: Mapping[str, str] = {
     "CAP": "the name of a vector",
     "ABLATE": "the name of a vector",
     "REPLACE": "the name of a vector",
+    "ROTATE": "the name of a vector",
     "BY": "the name of a vector",
+    "TOWARDS": "the name of a vector",
     "GATE": "the name of a vector",
     "APPLY": "the name of an adapter",
     "TO": "the name of a sink",
@@ -150,8 +152,9 @@ def _clauses_here(failure: Failure, owner: str) -> tuple[str, ...]:
         return VECTOR_OPTIONS
     if not failure.expected & CLAUSE_TOKENS:
         return ()
-    # Of all clauses only `by` has one place: right behind the name.
-    clauses = tuple(w for w in CLAUSES.get(owner, ()) if w != "by" or "BY" in failure.expected)
+    # Of all clauses only these have one place: right behind the name.
+    placed = {w for w in ("by", "towards") if w.upper() not in failure.expected}
+    clauses = tuple(w for w in CLAUSES.get(owner, ()) if w not in placed)
     return (*clauses, *CLAUSES["gate"][1:]) if "gate" in clauses else clauses
 
 

@@ -12,7 +12,9 @@ INDENT = "  "
 WIDTH = 100
 # A longer cell keeps its line to itself rather than push its neighbours' columns out.
 WIDEST_CELL = 40
-AMOUNTS = ("scale", "in", "strength", "tokens")
+# What stands right behind the name of a statement's vector.
+NAMES = ("by", "towards")
+AMOUNTS = ("scale", "in", "strength", "decay", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,11 @@ class Line:
 def statement_cells(op: str, target: str, clauses: Mapping[str, str]) -> tuple[str, ...]:
     """Arrange a statement in five columns: op, target, place, amount, the rest."""
     order = [word for word in CLAUSES[op] if word in clauses]
-    # What a steer keeps says how much it changes; what a capture keeps does not.
-    amounts = AMOUNTS if op == "capture" else (*AMOUNTS, "keep")
+    # What a steer keeps says how much it changes; what a capture keeps, and where it goes, do not.
+    amounts = AMOUNTS if op == "capture" else (*AMOUNTS, "keep", "to", "adaptive")
     amount = " ".join(clauses[word] for word in order if word in amounts)
-    rest = " ".join(clauses[word] for word in order if word not in (*amounts, "at", "by"))
-    named = f"{target} {clauses['by']}" if "by" in clauses else target
+    rest = " ".join(clauses[word] for word in order if word not in (*amounts, "at", *NAMES))
+    named = " ".join([target, *(clauses[word] for word in NAMES if word in clauses)])
     return (op, named, clauses.get("at", ""), amount, rest)
 
 

@@ -234,11 +234,12 @@ class Lowering:
             for part in clause.children[2:]
         )
         for word in missing:
-            helps = [f"add '{SHAPE[word]}'"]
+            shape = SHAPE.get(f"{op} {word}", SHAPE.get(word, word))
+            helps = [f"add '{shape}'"]
             if word == "at" and in_gate:
                 helps = [f"the 'at' after 'gate' is the gate's own; put that of {op} before 'gate'"]
             head = node.children[0]
-            self._refuse("E108", f"{op} needs '{SHAPE[word]}'", head, f"no '{word}'", helps=helps)
+            self._refuse("E108", f"{op} needs '{shape}'", head, f"no '{word}'", helps=helps)
         return not missing
 
     def _clause(self, data: Data, word: str, clause: Node, path: SpecPath) -> None:
@@ -260,7 +261,11 @@ class Lowering:
                 data["after"] = True
             case "keep" if data["op"] != "capture":
                 self._keep_norm(data, parts[0], path)
-            case "to" | "by" | "keep":
+            case "adaptive":
+                data["adaptive"] = True
+            case "to":
+                self._to(data, parts[0], path)
+            case "by" | "towards" | "keep":
                 self._mark((*path, word), parts[0])
                 data[word] = str(parts[0])
             case _:
@@ -269,6 +274,18 @@ class Lowering:
                 data[word] = read(parts[0])
                 if len(parts) > 1:
                     self._qualified(data, parts[1], path)
+
+    def _to(self, data: Data, word: Token, path: SpecPath) -> None:
+        """Lower where a capture goes, a name, or to which angle a rotation turns."""
+        self._mark((*path, "to"), word)
+        turns, number = data["op"] == "rotate", word.type == "NUMBER"
+        if turns != number:
+            wanted = "an angle in degrees" if turns else "the name of a sink"
+            message = f"expected {wanted} after 'to', found '{short(word)}'"
+            self._refuse("E101", message, word, f"expected {wanted}")
+            data["to"] = 0.0 if turns else "_"
+        else:
+            data["to"] = self.values.number(word) if number else str(word)
 
     def _keep_norm(self, data: Data, word: Token, path: SpecPath) -> None:
         self._mark((*path, "keep_norm"), word)

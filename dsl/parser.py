@@ -135,7 +135,7 @@ def _as_name(
     starter = start == "document" and token.type in STATEMENT_TOKENS | DECLARATION_TOKENS
     if starter and starts_line(source, tokens, index) and following != "EQUAL":
         return token
-    named = index > 0 and tokens[index - 1].type in EDIT_TOKENS | {"BY"}
+    named = index > 0 and tokens[index - 1].type in EDIT_TOKENS | {"BY", "TOWARDS"}
     if named and token.type in CLAUSE_TOKENS and following not in CLAUSE_TOKENS | {"EQUAL"}:
         return token
     return Token.new_borrow_pos("NAME", token.value, token)

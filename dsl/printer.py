@@ -18,6 +18,7 @@ from interv.document.spec import (
     Program,
     Replace,
     RequestExpression,
+    Rotate,
     Scalar,
     SinkDecl,
     Spec,
@@ -138,7 +139,7 @@ def _cells(statement: Statement) -> tuple[str, ...]:
     return statement_cells(statement.op, target, _edit(statement))
 
 
-def _edit(edit: Steer | Cap | Ablate | Replace | Apply) -> dict[str, str]:
+def _edit(edit: Steer | Cap | Ablate | Replace | Rotate | Apply) -> dict[str, str]:
     clauses = {"at": f"at {place_text(edit.at)}"}
     if isinstance(edit, Replace) and edit.by is not None:
         clauses["by"] = f"by {edit.by}"
@@ -149,8 +150,13 @@ def _edit(edit: Steer | Cap | Ablate | Replace | Apply) -> dict[str, str]:
     if isinstance(edit, Cap):
         low, high = ("" if end is None else number_text(end) for end in (edit.low, edit.high))
         clauses["in"] = f"in [{low}, {high}]"
-    if isinstance(edit, Cap | Ablate | Replace) and (strength := strength_text(edit)):
+    if isinstance(edit, Rotate):
+        clauses["towards"], clauses["to"] = f"towards {edit.towards}", f"to {number_text(edit.to)}"
+        clauses |= {"adaptive": "adaptive"} if edit.adaptive else {}
+    if isinstance(edit, Cap | Ablate | Replace | Rotate) and (strength := strength_text(edit)):
         clauses["strength"] = strength
+    if edit.decay != 1:
+        clauses["decay"] = f"decay {number_text(edit.decay)}"
     clauses |= _condition(edit)
     return clauses
 
@@ -161,7 +167,7 @@ def scale_text(edit: Steer | Replace | Apply) -> str:
     return f"scale {number_text(edit.scale)}{norm}" if norm or edit.scale != 1 else ""
 
 
-def strength_text(edit: Cap | Ablate | Replace) -> str:
+def strength_text(edit: Cap | Ablate | Replace | Rotate) -> str:
     """Print the strength of an edit as a clause; nothing where it is what it is without one."""
     over = " over" if isinstance(edit, Ablate) and edit.over else ""
     return f"strength {number_text(edit.strength)}{over}" if over or edit.strength != 1 else ""

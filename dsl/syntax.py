@@ -14,7 +14,7 @@ from interv.errors import IntervError, Source, Span
 STATEMENT_TOKENS = frozenset(word.upper() for word in STATEMENTS)
 DECLARATION_TOKENS = frozenset(word.upper() for word in DECLARATIONS)
 CLAUSE_TOKENS = frozenset(word.upper() for clauses in CLAUSES.values() for word in clauses)
-EDIT_TOKENS = frozenset({"STEER", "CAP", "ABLATE", "REPLACE", "APPLY"})
+EDIT_TOKENS = frozenset({"STEER", "CAP", "ABLATE", "REPLACE", "ROTATE", "APPLY"})
 OTHER_WORDS = frozenset(
     {"INTERV", "KEY", "UNIT", "ALL", "PROMPT", "GENERATED", "TOKEN", "AND", "OR", "NOT"}
     | {"NORM", "OVER"}

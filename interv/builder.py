@@ -40,6 +40,7 @@ from interv.document.spec import (
     KvPolicy,
     Program,
     Replace,
+    Rotate,
     Scalar,
     SinkDecl,
     SiteRef,
@@ -109,6 +110,7 @@ class ProgramBuilder:
         scale: float = 1.0,
         by_norm: bool = False,
         keep_norm: bool = False,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
@@ -116,7 +118,7 @@ class ProgramBuilder:
 
         With `by_norm` it adds `scale·‖h‖` along `v`, a share of the stream's own length.
         """
-        rest = {"scale": scale, "by_norm": by_norm, "keep_norm": keep_norm}
+        rest = {"scale": scale, "by_norm": by_norm, "keep_norm": keep_norm, "decay": decay}
         self._edit(Steer, at, when, gate, vector=_name(vector), **rest)
 
     def cap(
@@ -127,12 +129,13 @@ class ProgramBuilder:
         low: float | None = None,
         high: float | None = None,
         strength: float = 1.0,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
         """Bring the component along `v` into `[low, high]`; None is an open end."""
-        bounds = {"low": low, "high": high, "strength": strength}
-        self._edit(Cap, at, when, gate, vector=_name(vector), **bounds)
+        rest = {"low": low, "high": high, "strength": strength, "decay": decay}
+        self._edit(Cap, at, when, gate, vector=_name(vector), **rest)
 
     def ablate(
         self,
@@ -142,6 +145,7 @@ class ProgramBuilder:
         strength: float = 1.0,
         over: bool = False,
         keep_norm: bool = False,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
@@ -149,7 +153,7 @@ class ProgramBuilder:
 
         `over` lets that be more than all of it; with `keep_norm` the stream keeps its norm.
         """
-        rest = {"over": over, "strength": strength, "keep_norm": keep_norm}
+        rest = {"over": over, "strength": strength, "keep_norm": keep_norm, "decay": decay}
         self._edit(Ablate, at, when, gate, vector=_name(vector), **rest)
 
     def replace(
@@ -160,13 +164,36 @@ class ProgramBuilder:
         by: VectorDecl | str | None = None,
         scale: float = 1.0,
         strength: float = 1.0,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
         """Set the stream to `scale·v`; with `by`, turn only its part along `v` into that vector."""
         other = None if by is None else _name(by)
-        rest = {"by": other, "scale": scale, "strength": strength}
+        rest = {"by": other, "scale": scale, "strength": strength, "decay": decay}
         self._edit(Replace, at, when, gate, vector=_name(vector), **rest)
+
+    def rotate(
+        self,
+        vector: VectorDecl | str,
+        *,
+        at: SiteRef,
+        towards: VectorDecl | str,
+        to: float,
+        adaptive: bool = False,
+        strength: float = 1.0,
+        decay: float = 1.0,
+        when: Select = everything,
+        gate: Gate | None = None,
+    ) -> None:
+        """Turn the stream, in the plane of `vector` and `towards`, to an angle in degrees.
+
+        At 0 it points along `vector`, at 90 across it. With `adaptive` only where it holds some of
+        `vector`.
+        """
+        rest = {"to": to, "adaptive": adaptive, "strength": strength, "decay": decay}
+        names = {"vector": _name(vector), "towards": _name(towards)}
+        self._edit(Rotate, at, when, gate, **names, **rest)
 
     def apply(
         self,
@@ -174,11 +201,12 @@ class ProgramBuilder:
         *,
         at: SiteRef,
         scale: float = 1.0,
+        decay: float = 1.0,
         when: Select = everything,
         gate: Gate | None = None,
     ) -> None:
         """Apply an adapter's own update, scaled."""
-        self._edit(Apply, at, when, gate, adapter=_name(adapter), scale=scale)
+        self._edit(Apply, at, when, gate, adapter=_name(adapter), scale=scale, decay=decay)
 
     def capture(
         self,

@@ -34,6 +34,7 @@ from interv.document.spec import (
     Edit,
     Gate,
     Replace,
+    Rotate,
     Statement,
     Steer,
 )
@@ -49,6 +50,7 @@ from interv.passes.graph.ops import (
     ablate_over_keeping_norm,
     adapter,
     cap,
+    decay,
     direction,
     emit,
     exchange,
@@ -58,6 +60,7 @@ from interv.passes.graph.ops import (
     low_rank,
     read,
     replace,
+    rotate,
     steer,
     steer_by_norm,
     steer_by_norm_keeping_norm,
@@ -82,7 +85,8 @@ def build(
     for number, statement in sorted(enumerate(program.statements), key=_in_turn):
         path = ("programs", index, "statements", number)
         noun = "adapter" if isinstance(statement, Apply) else "vector"
-        parts = (("at",), (noun,), ("by",), ("gate", "vector"), ("gate", "site"))
+        second = "towards" if isinstance(statement, Rotate) else "by"
+        parts = (("at",), (noun,), (second,), ("gate", "vector"), ("gate", "site"))
         spans = (document.span(*path, *part) for part in parts)
         origin = Origin(document.where(*path), document.span(*path), number, *spans)
         made = _Statement(graph, tokens, vectors, adapters or {}, layers, origin)
@@ -150,6 +154,11 @@ class _Statement:
                 u = self.call(unit, self.direction(v, at))
                 mask = self.mask(h, at, streams, edit)
                 return self.call(cap, h, u, *_bounds(edit), float(edit.strength), mask)
+            case Rotate(vector=v, towards=w):
+                plane = [self.call(unit, self.direction(name, at)) for name in (v, w)]
+                low = 0.0 if edit.adaptive else -math.inf
+                mask = self.mask(h, at, streams, edit)
+                return self.call(rotate, h, *plane, float(edit.to), low, float(edit.strength), mask)
             case Ablate(vector=v):
                 u = self.call(unit, self.direction(v, at))
                 mask = self.mask(h, at, streams, edit)
@@ -160,6 +169,8 @@ class _Statement:
     def mask(self, h: Node, at: Sites, streams: Node, edit: Edit) -> Node:
         """Append what says which tokens are edited, and how much of the edit they get."""
         chosen = self.call(select, self.tokens, edit.when)
+        if edit.decay != 1:
+            chosen = self.call(decay, self.tokens, float(edit.decay), chosen)
         if edit.gate is None:
             return chosen
         site = at if edit.gate.site is None else Sites(edit.gate.site, self.layers)

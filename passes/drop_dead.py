@@ -62,10 +62,13 @@ def _reasons(node: Node, wanted: set[Any]) -> list[str | None]:
     """Return why each column of an update has no effect, None for those that have."""
     args: Any = node.args
     why = [_dead(node, j) for j in range(len(args[3]))]
-    wanted = wanted | {form.gate for form, dead in zip(args[3], why, strict=True) if not dead}
-    for j, form in enumerate(args[3]):
+    wanted = {*wanted}
+    # From the last on: what weighs a gate comes before it.
+    for j, form in reversed([*enumerate(args[3])]):
         if form.kind == Kind.GATE and j not in wanted:
             why[j] = why[j] or "its gate weighs nothing"
+        if why[j] is None:
+            wanted.add(form.gate)
     return why
 
 
@@ -82,7 +85,7 @@ def _dead(node: Node, j: int) -> str | None:
         case Kind.KEEP_NORM:
             idle = form.alpha == form.strength == 0
             return ("scale 0" if form.a < 0 else "strength 0") if idle else None
-        case Kind.REPLACE:
+        case Kind.REPLACE | Kind.ROTATE:
             return "strength 0" if form.strength == 0 else None
     if form.alpha == form.beta == form.strength == 0:
         return "strength 0" if form.low == 0 or form.a == form.b else "scale 0"

@@ -5,7 +5,8 @@
 
 Needs: constants. Keeps: the sum, to rounding in float64, and what every edit and gate between the
 two reads: an add moves over another add, and over what reads the stream only where the two cannot
-select one token, or where both read the original. Gated adds fold where they have one gate.
+select one token, or where both read the original. Gated adds fold where they have one gate,
+decaying ones where they decay alike.
 Refuses: nothing; what it leaves is remarked.
 """
 
@@ -29,6 +30,7 @@ from interv.passes.graph.ir import (
     is_op,
     merge_origins,
     origins,
+    rate_of,
     selector_of,
     statement_name,
     tidy,
@@ -76,8 +78,11 @@ def _joins(
         if not is_op(group[0], steer):
             continue
         first = group[0]
-        if not _one_gate(first, edit):
+        if gate_of(first) is not gate_of(edit):
             why = why or f"not folded into {_where(first)}: they have different gates"
+            continue
+        if rate_of(first) != rate_of(edit):
+            why = why or f"not folded into {_where(first)}: they decay differently"
             continue
         if not ctx.same(selector_of(first), selector_of(edit)):
             why = why or (
@@ -95,11 +100,6 @@ def _joins(
     if why:
         ctx.remark(edit, why, done=False)
     return None
-
-
-def _one_gate(first: Node, edit: Node) -> bool:
-    gates = gate_of(first), gate_of(edit)
-    return gates[0] is gates[1]
 
 
 def _readers(chain: Chain) -> list[tuple[float, Node]]:

@@ -4,8 +4,8 @@
     after   %1 = constant(û anger[12])              cap(%0, %1, -1, 2.5, 1, %2)
 
 Needs: resolved sites. Keeps: everything; edits with scale 0 or strength 0 are only marked, for
-`drop_dead` to drop. Refuses: nothing. Scales stay scalars of their own, so that a new scale leaves
-the bank of directions as it is.
+`drop_dead` to drop. Refuses: rotations whose two directions span no plane. Scales stay scalars of
+their own, so that a new scale leaves the bank of directions as it is.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from __future__ import annotations
 from typing import Any
 
 from interv.document.sites import Site
+from interv.errors import raise_all
 from interv.passes.graph.context import Context
 from interv.passes.graph.directions import Constant, Row, Vector, unit_vector
 from interv.passes.graph.ir import Graph, Node, call, copied, is_op, ops_of, origins, tidy
 from interv.passes.graph.no_effect import no_effect
 from interv.passes.graph.ops import constant, direction, unit
+from interv.passes.updates.planes import flat_planes
 
 
 def fold_constants(graph: Graph, ctx: Context) -> Graph:
-    """Replace directions and unit directions by their numbers; mark what has no effect."""
+    """Replace directions and unit directions by their numbers; mark what has no effect.
+
+    Raises E870 for rotations between directions that are nearly parallel.
+    """
     new = copied(graph)
     for node in ops_of(new):
         if is_op(node, unit):
@@ -35,6 +40,7 @@ def fold_constants(graph: Graph, ctx: Context) -> Graph:
             _replace(new, node, Constant(_label(node), _row(node)))
         elif (why := no_effect(node)) is not None:
             ctx.remark(node, f"{why}: has no effect")
+    raise_all(flat_planes(new, ctx))
     return tidy(new)
 
 

@@ -30,6 +30,7 @@ from interv.passes.graph.ir import (
     call,
     chains,
     copied,
+    decay_of,
     gate_of,
     input_node,
     is_op,
@@ -41,7 +42,7 @@ from interv.passes.graph.ir import (
     statement_name,
     tidy,
 )
-from interv.passes.graph.ops import READERS, combine, gate
+from interv.passes.graph.ops import READERS, combine, decay, gate
 from interv.passes.graph.selector_masks import select
 from interv.passes.graph.show import places
 from interv.passes.placing.size_limits import refuse_oversize
@@ -181,16 +182,17 @@ def _reselect(graph: Graph, edit: Node, mask: Node) -> None:
     # It may belong to a later edit; it needs nothing but the tokens, so it can move up.
     if mask is not top and edit < mask:
         top.prepend(mask)
-    own = gate_of(edit)
-    if own is None:
-        edit.args = (*edit.args[:-1], mask)
-        return
-    # Other edits may keep the gate as it is.
-    if mask is not top:
+    own, fading = gate_of(edit), decay_of(edit)
+    # Other edits may keep the gate and the decay as they are.
+    if mask is not top and (own is not None or fading is not None):
         top.prepend(mask)
-    with graph.inserting_before(own):
-        again = call(graph, gate, *own.args[:-1], mask, origins=origins(own))
-    edit.args = (*edit.args[:-1], again)
+    weight = mask
+    with graph.inserting_before(own or edit):
+        if fading is not None:
+            weight = call(graph, decay, *fading.args[:-1], weight, origins=origins(fading))
+        if own is not None:
+            weight = call(graph, gate, *own.args[:-1], weight, origins=origins(own))
+    edit.args = (*edit.args[:-1], weight)
 
 
 def _add_up(graph: Graph, ctx: Context) -> None:

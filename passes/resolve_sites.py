@@ -35,10 +35,11 @@ from interv.passes.graph.ir import (
     merge_origins,
     ops_of,
     origins,
+    rate_of,
     tidy,
 )
 from interv.passes.graph.model_fit import complaints, misfits, place_of
-from interv.passes.graph.ops import EDITS, OPS, emit, gate, read, unit, write
+from interv.passes.graph.ops import EDITS, OPS, decay, emit, gate, read, unit, write
 from interv.passes.graph.selector_masks import select
 
 # What happens at a site: captures, edits, and gates of edits at later sites.
@@ -155,9 +156,12 @@ class _Builder:
         return self.once((value, layer, unit), unit, raw, like=node) if normal else raw
 
     def mask(self, node: Any) -> Node:
-        """Return the mask of a selector, the same node for the same selector."""
-        selector = mask_of(node).args[1]
-        return self.once((select, selector), select, self.tokens, selector, like=node)
+        """Return the mask of a selector, decaying or not, the same node for the same one."""
+        selector, rate = mask_of(node).args[1], rate_of(node)
+        mask = self.once((select, selector), select, self.tokens, selector, like=node)
+        if rate == 1:
+            return mask
+        return self.once((decay, selector, rate), decay, self.tokens, rate, mask, like=node)
 
     def once(self, key: tuple[Any, ...], target: Any, *args: Any, like: Node) -> Node:
         if key not in self.shared:

@@ -19,6 +19,7 @@ from interv.passes.graph.ir import (
     merge_origins,
     ops_of,
     origins,
+    rate_of,
     selector_of,
     tidy,
 )
@@ -31,7 +32,7 @@ def share_reads(graph: Graph, ctx: Context) -> Graph:
     new = copied(graph)
     kept: dict[tuple[object, ...], list[Node]] = {}
     for node in [one for one in ops_of(new) if is_op(one, gate)]:
-        alike = kept.setdefault(tuple(node.args[:-1]), [])
+        alike = kept.setdefault((*node.args[:-1], rate_of(node)), [])
         same = [one for one in alike if ctx.same(selector_of(one), selector_of(node))]
         if same:
             same[0].meta["origins"] = merge_origins(same[0], node)

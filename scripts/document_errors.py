@@ -271,4 +271,8 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "a step that never opens, or never shuts",
         "the gate on 'calm' never opens",
     ),
+    "E870": (
+        "the two directions of a rotation are parallel, or nearly so",
+        "'calm' and 'calmer' span no plane to rotate in, at post_block[12]",
+    ),
 }

@@ -22,8 +22,8 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
         "two documents state different conflict policies: a.interv:9 and b.interv:9",
     ),
     "E405": (
-        "a negative multiplier for a program that caps, ablates or replaces",
-        "program 'calm' caps, ablates or replaces, so its multiplier cannot be negative",
+        "a negative multiplier for a program that caps, ablates, replaces or rotates",
+        "program 'calm' caps, ablates, replaces or rotates: its multiplier cannot be negative",
     ),
     "E406": (
         "programs of one request meet, under `conflict error`",

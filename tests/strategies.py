@@ -23,6 +23,7 @@ from interv.document.spec import (
     Replace,
     RequestExpression,
     RequestTerm,
+    Rotate,
     SinkDecl,
     SiteRef,
     Slice,
@@ -42,6 +43,7 @@ program_names = names.filter(lambda name: name != "off")
 texts = st.text(max_size=12)
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
 fractions = st.floats(0, 1)
+rates = st.floats(0, 1, exclude_min=True)
 layer_numbers = st.integers(-40, 200)
 indices = st.integers(-9, 9)
 phases = st.sampled_from(["prompt", "generated"])
@@ -111,7 +113,7 @@ gates = st.one_of(
     st.builds(Gate, sharpness=numbers, threshold=numbers, **_opened),
     st.builds(Gate, above=bounds, below=bounds, **_opened),
 )
-common = {"at": sites, "when": any_selectors, "gate": gates}
+common = {"at": sites, "when": any_selectors, "gate": gates, "decay": st.just(1.0) | rates}
 statements = st.one_of(
     st.builds(
         Steer,
@@ -133,6 +135,15 @@ statements = st.one_of(
     ),
     st.builds(Replace, vector=names, scale=numbers, strength=fractions, **common),
     st.builds(Replace, vector=names, by=names, strength=fractions, **common),
+    st.builds(
+        Rotate,
+        vector=names,
+        towards=names,
+        to=st.floats(-360, 360),
+        adaptive=st.booleans(),
+        strength=fractions,
+        **common,
+    ),
     st.builds(Apply, adapter=names, scale=numbers, **common),
     st.builds(
         Capture,

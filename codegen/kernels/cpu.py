@@ -41,6 +41,7 @@ class _Step(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("slot", "mask", "seat", "gate")),
         ("gate_stride", ctypes.c_int64),
+        ("index", ctypes.c_void_p),
     )
 
 
@@ -115,13 +116,14 @@ def _site(tensors: SiteTensors, counts: SiteCounts) -> _Site:
 
 
 def _step(step: StepTensors) -> _Step:
-    for one in (step.slot, step.mask, step.seat):
+    for one in (step.slot, step.mask, step.seat, step.index):
         assert one.is_contiguous()
         assert one.shape == step.slot.shape
     assert step.gate.shape[0] == step.slot.shape[0]
     assert step.gate.stride(-1) == 1
     pointers = (step.slot, step.mask, step.seat, step.gate)
-    return _Step(*(one.data_ptr() for one in pointers), step.gate.stride(0))
+    gate_stride = step.gate.stride(0)
+    return _Step(*(one.data_ptr() for one in pointers), gate_stride, step.index.data_ptr())
 
 
 def _function(name: str) -> Callable[..., None]:

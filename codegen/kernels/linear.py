@@ -63,14 +63,18 @@ class LinearMaps:
             own.field(name)  # [T, K]
             for name in ("kind", "store", "gate", "alpha", "bit", "unless")
         )
+        # A gate of the map's own site is a decay, whose alpha is the logarithm of its rate.
+        rate = alpha.gather(1, gate.clamp(0, self.site.width - 1).long())
+        fading = torch.exp2(rate * self.step.index[:tokens, None])
         inside = torch.arange(self.site.width, device=slot.device) < self.site.count[s, None]
         on = (slot >= 0)[:, None] & inside & (kind == Kind.ADD) & (place >= 0)
         on &= ((mask & bit) != 0) & ((mask & unless) == 0)
-        # The gate of a map is always one of an earlier site. What lies beyond a slot's count may
-        # be anything, so that places are brought into bounds before they are looked at.
+        # Any other is always one of an earlier site. What lies beyond a slot's count may be
+        # anything, so that places are brought into bounds before they are looked at.
         most = self.step.gate.shape[1] - 1
         kept = self.step.gate[:tokens].gather(1, (gate - GATES).clamp(0, most).long())
-        share = torch.where(on, torch.where(gate < 0, alpha, alpha * kept), 0.0)
+        weight = torch.where(gate < GATES, fading, kept)
+        share = torch.where(on, torch.where(gate < 0, alpha, alpha * weight), 0.0)
         numbers = torch.arange(len(self.weights), device=slot.device)
         mine = place[:, :, None] == numbers  # [T, K, M]
         return torch.where(mine, share[:, :, None], 0.0).sum(dim=1)

@@ -68,6 +68,7 @@ class _Work:
     columns: dict[str, Tensor]  # [T, K] each field; indices are int64, scalars float64
     on: Tensor  # [T, K] bool
     live: Tensor  # [T], the tokens' places in the step
+    index: Tensor  # [T] float64, how many generated tokens come before each
     gate: Tensor  # [step's T, G] float32, written
     dots: Tensor  # [T, V] float64, bank·h
     gram: Tensor  # [V, V] float64
@@ -90,7 +91,8 @@ def _work(h: Tensor, live: Tensor, step: StepTensors, site: SiteTensors) -> _Wor
     gram = bank @ bank.T if exact else site.gram.double()
     c, d, g = torch.zeros(3, *on.shape, dtype=torch.float64, device=h.device)
     dots = (h @ bank.T).double()
-    return _Work(h, bank, columns, on, live, step.gate, dots, gram, c, d, g)
+    index = step.index[live].double()
+    return _Work(h, bank, columns, on, live, index, step.gate, dots, gram, c, d, g)
 
 
 def _column(work: _Work, j: int) -> None:
@@ -126,6 +128,9 @@ def _gate(work: _Work, rows: Tensor, j: int) -> None:
     weight = torch.where(
         _has(work, rows, j, Mode.STEP), inside, torch.sigmoid(sharpness * (p - low))
     )
+    fading = torch.exp2(sharpness * work.index[rows])
+    weight = torch.where(_has(work, rows, j, Mode.DECAY), fading, weight)
+    weight = weight * _weight(work, rows, j)
     work.g[rows, j] = weight
     store = work.columns["store"][rows, j]
     kept = store >= 0
@@ -184,6 +189,19 @@ def _project(work: _Work, rows: Tensor, size: Tensor, j: int) -> None:
         rows, size, largest = rows[on], size[on], largest[on]
 
 
+def _rotate(work: _Work, rows: Tensor, j: int) -> None:
+    """Turn what column j and the next read to their angle, where column j is the first of two."""
+    rows = rows[work.columns["block"][rows, j] > 0]
+    if rows.numel() == 0:
+        return
+    p, q = _reads(work, rows, j), _reads(work, rows, j + 1)
+    length = torch.sqrt(p**2 + q**2)
+    w = _weight(work, rows, j) * work.columns["strength"][rows, j]
+    w = torch.where(p > work.columns["low"][rows, j], w, 0)
+    for i, reading in ((j, p), (j + 1, q)):
+        work.c[rows, i] = w * (work.columns["alpha"][rows, i] * length - reading)
+
+
 _MEANING: MappingProxyType[Kind, Callable[[_Work, Tensor, int], None]] = MappingProxyType(
     {
         Kind.ADD: _add,
@@ -191,6 +209,7 @@ _MEANING: MappingProxyType[Kind, Callable[[_Work, Tensor, int], None]] = Mapping
         Kind.KEEP_NORM: _keep_norm,
         Kind.REPLACE: _replace,
         Kind.JOINT: _joint,
+        Kind.ROTATE: _rotate,
     }
 )
 

@@ -22,8 +22,10 @@ MODE = tl.constexpr(18)
 
 # The numbers of `interv.passes.graph.column.Kind`, ADD being 0.
 GATE, KEEP_NORM, REPLACE, JOINT = (tl.constexpr(kind) for kind in range(1, 5))
+ROTATE = tl.constexpr(6)
 # The bits of `interv.passes.graph.column.Mode`, and its NOTHING_LEFT.
 SHARE, ABSOLUTE, COSINE, STEP = (tl.constexpr(1 << bit) for bit in range(4))
+DECAY = tl.constexpr(32)
 NOTHING_LEFT = tl.constexpr(1e-5)
 # Gates from here on are those of earlier sites: `interv.passes.placing.plan.GATES`.
 GATES = tl.constexpr(64)
@@ -70,7 +72,8 @@ def _phi(p, base, length):
 
 @triton.jit
 def weigh(
-    h, i, inside, k, at, n, on, wanted, written, bank, gram, whole, real, wide, rows, H, gate
+    h, i, inside, k, at, n, on, wanted, written, bank, gram, whole, real, wide, rows, H, gate,
+    index
 ):  # fmt: skip
     """Return the weights of a token's columns, `c` and `d`; `wanted` is what `held` counted."""
     d = tl.zeros_like(written).to(tl.float32)
@@ -78,7 +81,8 @@ def weigh(
         c = _plain(h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H)
     else:
         c, d = _mixed(
-            h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H, gate
+            h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H, gate,
+            index,
         )  # fmt: skip
     return c, d
 
@@ -101,9 +105,12 @@ def _plain(h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, r
 
 @triton.jit
 def _mixed(
-    h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H, gate
+    h, i, inside, k, at, n, on, written, bank, gram, whole, real, wide, rows, H, gate,
+    index
 ):  # fmt: skip
-    """Return the weights of columns of any kind, `c` and `d`; `gate` `[G]` is the token's."""
+    """Return the weights of columns of any kind, `c` and `d`; `gate` `[G]` is the token's,
+    and so is `index`, how many generated tokens come before it.
+    """
     c = tl.zeros_like(written).to(tl.float32)
     d = tl.zeros_like(c)
     g = tl.zeros_like(c)
@@ -124,6 +131,13 @@ def _mixed(
                     )  # fmt: skip
                     c = _solve(start, k, at, j, size, on, written, c, gram, whole, real, wide, rows)
                     solved = j + size
+            elif kind == ROTATE:
+                if tl.load(whole + base * WIDTH + BLOCK) > 0:
+                    w = _weight(g, k, base, whole, gate) * tl.load(real + base * WIDTH + STRENGTH)
+                    c = _turn(
+                        w, h, i, inside, k, j, base, sees, rho, c, written, bank, gram, whole, real,
+                        rows, H,
+                    )  # fmt: skip
             elif kind == REPLACE:
                 w = _weight(g, k, base, whole, gate) * tl.load(real + base * WIDTH + STRENGTH)
                 d = tl.where(k == j, -w * rho, d)
@@ -142,7 +156,8 @@ def _mixed(
                     y = _stream(h, i, inside, k, at, j, rho, seen, bank, whole, H)
                     length = tl.sqrt(tl.sum(y * y, 0))
                 if kind == GATE:
-                    value = _opened(p, length, mode, real + base * WIDTH)
+                    value = _opened(p, length, mode, real + base * WIDTH, index)
+                    value *= _weight(g, k, base, whole, gate)
                     g = tl.where(k == j, value, g)
                     store = tl.load(whole + base * WIDTH + STORE)
                     if store >= 0:
@@ -179,7 +194,7 @@ def _sigmoid(x):
 
 
 @triton.jit
-def _opened(p, length, mode, base):
+def _opened(p, length, mode, base, index):
     """Return the weight that a GATE column gives for its reading of a stream of that length."""
     if (mode & COSINE) != 0:
         p = tl.where(length != 0.0, p / tl.where(length != 0.0, length, 1.0), 0.0)
@@ -190,6 +205,8 @@ def _opened(p, length, mode, base):
         value = tl.where((low < p) & (p < tl.load(base + HIGH)), 1.0, 0.0)
     else:
         value = _sigmoid(tl.load(base + ALPHA) * (p - low))
+    if (mode & DECAY) != 0:
+        value = tl.exp2(tl.load(base + ALPHA) * tl.load(index).to(tl.float32))
     return value
 
 
@@ -215,6 +232,24 @@ def _keep(h, i, inside, k, at, j, s, rho, seen, bank, whole, H):
     after = tl.sum(y * y, 0)
     left = after > NOTHING_LEFT * NOTHING_LEFT * before
     return tl.where(left, tl.sqrt(before / tl.where(left, after, 1.0)), 1.0)
+
+
+@triton.jit
+def _turn(
+    w, h, i, inside, k, j, base, sees, rho, c, written, bank, gram, whole, real, rows, H
+):  # fmt: skip
+    """Return `c` with the weights that turn what columns j and j + 1 read to their angle."""
+    row = tl.load(whole + base * WIDTH + A).to(tl.int64)
+    near = tl.load(gram + row * rows + written, mask=sees, other=0.0)
+    p = rho * _dot(h, i, inside, bank, row, H) + tl.sum(near * c, 0)
+    row = tl.load(whole + (base + 1) * WIDTH + A).to(tl.int64)
+    near = tl.load(gram + row * rows + written, mask=sees, other=0.0)
+    q = rho * _dot(h, i, inside, bank, row, H) + tl.sum(near * c, 0)
+    length = tl.sqrt(p * p + q * q)
+    w = tl.where(p > tl.load(real + base * WIDTH + LOW), w, 0.0)
+    first = w * (tl.load(real + base * WIDTH + ALPHA) * length - p)
+    other = w * (tl.load(real + (base + 1) * WIDTH + ALPHA) * length - q)
+    return tl.where(k == j, first, tl.where(k == j + 1, other, c))
 
 
 @triton.jit

@@ -36,8 +36,8 @@ def _update_norm(
     BLOCK_H: tl.constexpr,
 ):
     (
-        slot, mask, seat, gate, gate_stride, bank, gram, whole, real, wide, slots, total, seats,
-        rows, H, slot_stride, count_stride, seat_stride,
+        slot, mask, seat, gate, gate_stride, index, bank, gram, whole, real, wide, slots, total,
+        seats, rows, H, slot_stride, count_stride, seat_stride,
     ) = tables  # fmt: skip
     t = tl.program_id(0).to(tl.int64)
     i = tl.arange(0, BLOCK_H)  # [H]
@@ -56,7 +56,7 @@ def _update_norm(
             written = tl.load(whole + column * WIDTH + B, mask=k < n, other=-1)  # [K]
             c, d = weigh(
                 x, i, inside, k, at, n, on, wanted, written, bank, gram, whole, real, wide, rows, H,
-                gate + t * gate_stride,
+                gate + t * gate_stride, index + t,
             )  # fmt: skip
             fired = (c != 0.0) | (d != 0.0)
             if tl.sum(fired.to(tl.int32), 0) > 0:

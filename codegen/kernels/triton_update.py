@@ -27,8 +27,8 @@ def _update(
     BLOCK_H: tl.constexpr,
 ):
     (
-        slot, mask, seat, gate, gate_stride, bank, gram, whole, real, wide, slots, total, seats,
-        rows, H, slot_stride, count_stride, seat_stride,
+        slot, mask, seat, gate, gate_stride, index, bank, gram, whole, real, wide, slots, total,
+        seats, rows, H, slot_stride, count_stride, seat_stride,
     ) = tables  # fmt: skip
     t = tl.program_id(0).to(tl.int64)
     s = tl.load(slot + t).to(tl.int64)
@@ -49,7 +49,8 @@ def _update(
         h += tl.load(residual + t * residual_stride + i, mask=inside, other=0.0).to(tl.float32)
     row = gate + t * gate_stride
     c, d = weigh(
-        h, i, inside, k, at, n, on, wanted, written, bank, gram, whole, real, wide, rows, H, row
+        h, i, inside, k, at, n, on, wanted, written, bank, gram, whole, real, wide, rows, H, row,
+        index + t,
     )  # fmt: skip
     fired = (c != 0.0) | (d != 0.0)
     if tl.sum(fired.to(tl.int32), 0) > 0:
@@ -116,6 +117,7 @@ def buffers(x: SiteTensors, step: StepTensors, counts: SiteCounts) -> tuple[Any,
         step.seat,  # [T] int32
         step.gate,  # [T, G] float32, written
         step.gate.stride(0),
+        step.index,  # [T] int32
         x.bank,  # [V, H] float32
         x.gram,  # [V, V] float32
         x.columns.view(torch.int32),  # whole: [S, K] columns of 20 words

@@ -25,8 +25,8 @@
 /* What is shorter than this, squared, beside what it was, is a rounding error. */
 #define NOTHING_LEFT 1e-10
 
-enum { ADD, GATE, KEEP_NORM, REPLACE, JOINT }; /* Kind of passes/graph/column.py */
-enum { SHARE = 1, ABSOLUTE = 2, COSINE = 4, STEP = 8 }; /* Mode of passes/graph/column.py */
+enum { ADD, GATE, KEEP_NORM, REPLACE, JOINT, LINEAR, ROTATE }; /* Kind of passes/graph/column.py */
+enum { SHARE = 1, ABSOLUTE = 2, COSINE = 4, STEP = 8, DECAY = 32 }; /* Mode of passes/graph/column.py */
 
 typedef struct { /* COLUMN of codegen/slot.py */
     int32_t a, b; /* bank rows that are read and written, -1: none */
@@ -59,12 +59,14 @@ typedef struct {
     const int32_t *seat; /* [T], -1: no report */
     float *gate;         /* [T, G], `gate_stride` apart */
     int64_t gate_stride;
+    const int32_t *index; /* [T], how many generated tokens come before */
 } step_t;
 
 /* One token: its stream, the gates it has of earlier sites, and the weights found so far. */
 typedef struct {
     const float *h;
     float *gate;
+    int32_t index;
     float c[MAX_COLUMNS], g[MAX_COLUMNS]; /* of bank rows; of later columns */
     double d[MAX_COLUMNS];                /* of h itself */
     int scaled;                           /* whether any d is not zero */
@@ -182,6 +184,8 @@ static void open_gate(const site_t *site, const column_t *columns, int j, token_
     token->g[j] = x < 0 ? e / (1 + e) : 1 / (1 + e);
     /* 0 where p is not finite */
     if (one->mode & STEP) token->g[j] = one->low < p && p < one->high;
+    if (one->mode & DECAY) token->g[j] = exp2f(one->alpha * (float)token->index);
+    token->g[j] *= weight(one, token);
     if (one->store >= 0) token->gate[one->store] = token->g[j];
 }
 
@@ -241,6 +245,18 @@ static void joint(const site_t *site, const column_t *columns, int j, int n, int
     }
 }
 
+/* Turns what columns j and j + 1 read to their angle, where the first reads more than its low. */
+static void turn(const site_t *site, const column_t *columns, int j, token_t *token) {
+    const column_t *one = columns + j;
+    const float p = reads(site, columns, one, j, token);
+    const float q = reads(site, columns, one + 1, j, token);
+    const double length = hypot(p, q);
+    const double w = p > one->low ? (double)weight(one, token) * one->strength : 0;
+    clear(token, j + 1);
+    token->c[j] = (float)(w * (one->alpha * length - p));
+    token->c[j + 1] = (float)(w * (one[1].alpha * length - q));
+}
+
 /* Returns how many columns it has dealt with. */
 static int other_kind(const site_t *site, const column_t *columns, int j, int64_t mask,
                       token_t *token) {
@@ -248,7 +264,9 @@ static int other_kind(const site_t *site, const column_t *columns, int j, int64_
     if (one->kind == GATE) open_gate(site, columns, j, token);
     if (one->kind == KEEP_NORM) keep_norm(site, columns, j, token);
     if (one->kind == REPLACE) replace(one, j, token);
-    if (one->kind != JOINT || one->block < 1) return 1;
+    if (one->block < 1) return 1;
+    if (one->kind == ROTATE) turn(site, columns, j, token);
+    if (one->kind != JOINT) return one->block;
     joint(site, columns, j, one->block, mask, token);
     return one->block;
 }
@@ -354,6 +372,7 @@ static _Float16 store_f16(float x) { return (_Float16)x; }
             }                                                                                    \
             token.h = h;                                                                         \
             token.gate = step->gate + t * step->gate_stride;                                     \
+            token.index = step->index[t];                                                        \
             if (!weights(site, columns, n, mask, &token)) continue;                              \
             apply(site, columns, n, &token, out);                                                \
             for (int64_t i = 0; i < size; i++) own[i] = STORE(out[i]);                           \

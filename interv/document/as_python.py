@@ -23,6 +23,7 @@ from interv.document.spec import (
     Or,
     Program,
     Replace,
+    Rotate,
     Scalar,
     Selector,
     SiteRef,
@@ -95,6 +96,10 @@ def _details(statement: Statement) -> dict[str, str]:
             return _given(low=statement.low, high=statement.high) | _amounts(statement)
         case Ablate():
             return _amounts(statement) | _flags(statement, "over", "keep_norm")
+        case Rotate():
+            turned = _given(towards=statement.towards, to=statement.to)
+            adaptive = _given(adaptive=statement.adaptive or None)
+            return turned | adaptive | _amounts(statement)
         case Replace():
             return _given(by=statement.by) | _amounts(statement)
         case Capture():
@@ -113,8 +118,8 @@ def _details(statement: Statement) -> dict[str, str]:
 
 
 def _amounts(edit: Edit) -> dict[str, str]:
-    """Return the scale and the strength of an edit that has them, where they are not 1."""
-    amounts = {name: getattr(edit, name, 1) for name in ("scale", "strength")}
+    """Return the scale, strength and decay of an edit that has them, where they are not 1."""
+    amounts = {name: getattr(edit, name, 1) for name in ("scale", "strength", "decay")}
     return {name: repr(value) for name, value in amounts.items() if value != 1}
 
 

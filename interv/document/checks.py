@@ -23,6 +23,7 @@ from interv.document.spec import (
     Not,
     Or,
     Replace,
+    Rotate,
     Selector,
     SiteRef,
     Slice,
@@ -126,6 +127,10 @@ def _references(
     if isinstance(statement, Replace) and statement.by is not None:
         yield from _unknown(document, (*path, "by"), "vector", statement.by, vectors, broken)
         yield from _concepts(document, path, statement)
+    if isinstance(statement, Rotate):
+        where = (*path, "towards")
+        yield from _unknown(document, where, "vector", statement.towards, vectors, broken)
+        yield from _plane(document, path, statement)
     if statement.gate is not None:
         where = (*path, "gate", "vector")
         yield from _unknown(document, where, "vector", statement.gate.vector, vectors, broken)
@@ -170,6 +175,19 @@ def _concepts(document: Document, path: SpecPath, edit: Replace) -> Iterator[Int
     if edit.scale != 1:
         where = (*path, "scale")
         yield scaled_concept(document.span(*where), path_notes(document, where))
+
+
+def _plane(document: Document, path: SpecPath, edit: Rotate) -> Iterator[IntervError]:
+    if edit.towards == edit.vector:
+        where = (*path, "towards")
+        yield IntervError(
+            "E870",
+            f"'{edit.vector}' and '{edit.towards}' span no plane to rotate in",
+            document.span(*where),
+            "the same vector",
+            notes=path_notes(document, where),
+            helps=("name a second direction that the stream turns towards",),
+        )
 
 
 def _numbers(document: Document, path: SpecPath, statement: Statement) -> Iterator[IntervError]:

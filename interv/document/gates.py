@@ -14,6 +14,7 @@ from interv.document.spec import (
     Capture,
     LayerRange,
     Replace,
+    Rotate,
     SiteRef,
     Statement,
     Steer,
@@ -22,7 +23,7 @@ from interv.document.steps import step_faults
 from interv.document.wording import path_notes
 from interv.errors import IntervError, Label, Span
 
-AnyEdit: TypeAlias = Steer | Cap | Ablate | Replace | Apply
+AnyEdit: TypeAlias = Steer | Cap | Ablate | Replace | Rotate | Apply
 
 
 def gate_faults(document: Document, path: SpecPath, statement: Statement) -> Iterator[IntervError]:

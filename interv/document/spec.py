@@ -29,7 +29,10 @@ Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_
 Whole: TypeAlias = Annotated[int, Field(strict=True)]
 Finite: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Part: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1)]
+# What a factor is multiplied by from one token to the next.
+Rate: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=1)]
 More: TypeAlias = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Degrees: TypeAlias = Annotated[float, Field(strict=True, ge=-360, le=360)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 Scalar: TypeAlias = bool | int | float | str
 
@@ -145,11 +148,15 @@ class Gate(Node):
 
 
 class Edit(Node):
-    """What all edits of the stream share: where, for which tokens, behind which gate."""
+    """What all edits of the stream share: where, for which tokens, behind which gate.
+
+    Generated token i gets `decay` to the power of i of what the edit does, a prompt token all.
+    """
 
     at: SiteRef
     when: Selector = Everything()
     gate: Gate | None = None
+    decay: Rate = 1.0
 
 
 class Steer(Edit):
@@ -210,6 +217,22 @@ class Replace(Edit):
     strength: Part = 1.0
 
 
+class Rotate(Edit):
+    """Turns the part of `h` in the plane of two directions to an angle, at the length it has.
+
+    With `b1 = û`, `b2` the part of `towards` across it at length 1, `Ph` the part of h in their
+    plane: `h' = h + strength·(‖Ph‖·(cos to·b1 + sin to·b2) - Ph)`, `to` in degrees. Under
+    `adaptive` only where `h·b1 > 0`.
+    """
+
+    op: Literal["rotate"] = "rotate"
+    vector: Name
+    towards: Name
+    to: Degrees
+    adaptive: Flag = False
+    strength: Part = 1.0
+
+
 class Apply(Edit):
     """`apply ADAPTER at site`: the adapter's own update, scaled."""
 
@@ -232,14 +255,14 @@ class Capture(Node):
 
 
 Statement: TypeAlias = Annotated[
-    Steer | Cap | Ablate | Replace | Apply | Capture, Field(discriminator="op")
+    Steer | Cap | Ablate | Replace | Rotate | Apply | Capture, Field(discriminator="op")
 ]
 
 
 def vector_names(statement: Statement) -> tuple[str, ...]:
     """Return the names of the vectors that a statement uses, its gate's included."""
     gate = getattr(statement, "gate", None)
-    names = [getattr(statement, field, None) for field in ("vector", "by")]
+    names = [getattr(statement, field, None) for field in ("vector", "by", "towards")]
     names.append(gate.vector if gate is not None else None)
     return tuple(name for name in names if name is not None)
 
@@ -329,7 +352,21 @@ class Spec(Node):
         return self
 
 
-for _model in (Not, And, Or, Edit, Steer, Cap, Ablate, Replace, Apply, Capture, Program, Spec):
+for _model in (
+    Not,
+    And,
+    Or,
+    Edit,
+    Steer,
+    Cap,
+    Ablate,
+    Replace,
+    Rotate,
+    Apply,
+    Capture,
+    Program,
+    Spec,
+):
     _model.model_rebuild()
 
 

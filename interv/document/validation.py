@@ -23,6 +23,7 @@ BY_OP: Mapping[str, type[BaseModel]] = {
     "cap": specs.Cap,
     "ablate": specs.Ablate,
     "replace": specs.Replace,
+    "rotate": specs.Rotate,
     "apply": specs.Apply,
     "capture": specs.Capture,
 }
@@ -60,6 +61,8 @@ CHOICES: Mapping[str, tuple[str, str, str]] = {
 _OUTSIDE = "a policy is declared outside of programs"
 RANGES = {
     "strength": "0 to 1",
+    "decay": "above 0, up to 1",
+    "to": "-360 to 360",
     "sample": "above 0, up to 1",
     "rank": "1 and more",
     "ids": "0 and more",

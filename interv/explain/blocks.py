@@ -195,16 +195,18 @@ def _columns(node: Node, named: dict[Node, str]) -> tuple[Line, ...]:
         where = _where(node.meta["columns"][j])
         if form.a >= 0:
             lines.append(Line("", COLUMN, f"p{j} = {_reads(form, rows, forms, named, h)}", ()))
-        said = f"{'g' if form.kind == Kind.GATE else 'c'}{j} = {form_text(form, f'p{j}')}"
+        said = form_text(form, f"p{j}")
         weighed = f"g{form.gate}·" if form.gate >= 0 else ""
         if form.map is not None:
-            moved = f"{form_text(form)} where {named[masks[j]]}"
+            moved = f"{weighed}{said} where {named[masks[j]]}"
             text = f"h = {named[h]} becomes h + {moved}, a matmul of its own"
         elif form.kind == Kind.GATE:
-            text = f"{said} where {named[masks[j]]}"
+            text = f"g{j} = {weighed}{said} where {named[masks[j]]}"
         else:
-            text = f"+ {weighed}c{j}·{named[rows[form.b]]} where {named[masks[j]]},  {said}"
-        if form.block:
+            text = f"+ {weighed}c{j}·{named[rows[form.b]]} where {named[masks[j]]},  c{j} = {said}"
+        if form.kind == Kind.ROTATE and form.block:
+            text += f", r = √(p{j}² + p{j + 1}²), and the next with it"
+        elif form.block:
             text += f"; columns {j} to {j + form.block - 1} are solved together"
         lines.append(Line("", COLUMN, text, where))
     return tuple(lines)

@@ -12,7 +12,7 @@ from interv.document.wording import counted, layer_text
 from interv.explain.measured import MeasuredReport, RowsMeasured, measured_report, rows_measured
 from interv.explain.taken import CaptureRow, capture_rows, rerun
 from interv.measuring.measurement import Measurement
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import Kind, Mode
 from interv.passes.graph.directions import Map
 from interv.passes.placing.cost import Cost
 from interv.passes.placing.plan import PlacedSite
@@ -139,9 +139,11 @@ def _programs(placed: PlacedSite) -> tuple[str, ...]:
     said = []
     for name, columns in placed.programs.items():
         bits = sorted({column.selector for column in columns})
-        gates = sum(column.form.kind == Kind.GATE for column in columns)
-        parts = [counted(len(columns) - gates, "column")] if len(columns) > gates else []
-        parts += [counted(gates, "gate")] if gates else []
+        decays = sum(bool(column.form.mode & Mode.DECAY) for column in columns)
+        gates = sum(column.form.kind == Kind.GATE for column in columns) - decays
+        edits = len(columns) - gates - decays
+        counts = {"column": edits, "gate": gates, "decay": decays}
+        parts = [counted(count, noun) for noun, count in counts.items() if count]
         said.append(f"{name}: {', '.join(parts)}, {' '.join(f'm{bit}' for bit in bits)}")
     return tuple(said)
 

@@ -14,6 +14,7 @@ from interv.document.spec import (
     Capture,
     Everything,
     Replace,
+    Rotate,
     Statement,
     Steer,
     VectorDecl,
@@ -157,6 +158,10 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
         case Replace():
             names = f"{statement.vector} by {statement.by}"
             cells = (names, where, _strength(statement.strength).strip())
+        case Rotate():
+            names = f"{statement.vector} towards {statement.towards}"
+            turned = f"to {number_text(statement.to)}{' adaptive' if statement.adaptive else ''}"
+            cells = (names, where, turned + _strength(statement.strength))
         case Cap():
             cells = (statement.vector, where, _bounds(statement) + _strength(statement.strength))
         case Ablate():
@@ -164,6 +169,8 @@ def statement_cells(statement: Statement) -> tuple[str, ...]:
             cells = (statement.vector, where, f"{strength_text(statement)}{kept}".strip())
         case Capture():
             return (statement.op, "", where, *capture_texts(statement))
+    if statement.decay != 1:
+        cells = (*cells[:2], f"{cells[2]} decay {number_text(statement.decay)}".strip())
     when = getattr(statement, "when", Everything())
     tokens = [] if isinstance(when, Everything) else [f"when {selector_text(when)}"]
     gate = getattr(statement, "gate", None)

@@ -14,7 +14,15 @@ from interv.errors import IntervError, Label
 from interv.passes.caps.bounds import Unsolvable
 from interv.passes.caps.halfspaces import MANY
 from interv.passes.graph.context import Context
-from interv.passes.graph.ir import Node, gate_of, is_op, origins, selector_of, statement_name
+from interv.passes.graph.ir import (
+    Node,
+    decay_of,
+    gate_of,
+    is_op,
+    origins,
+    selector_of,
+    statement_name,
+)
 from interv.passes.graph.ops import (
     ablate,
     ablate_keeping_norm,
@@ -70,6 +78,8 @@ def _unfit(edit: Node) -> str | None:
         return "is no cap"
     if gate_of(edit) is not None:
         return "has a gate"
+    if decay_of(edit) is not None:
+        return "decays"
     if args[-2] != 1:
         return f"has strength {number_text(args[-2])}"
     return None
@@ -83,7 +93,7 @@ def _refusal(edit: Node, why: str, sites: list[Site], ctx: Context) -> IntervErr
         f"{name} of program '{ctx.program}' cannot be solved jointly at {sites_text(sites)}",
         origin.span,
         f"{why}, and meets another edit",
-        notes=["'conflict joint' takes cap and ablate, of strength 1 and without a gate"],
+        notes=["'conflict joint' takes cap and ablate, of strength 1, without a gate or decay"],
         helps=["say 'conflict sequential', or let it apply to tokens that the others leave alone"],
     )
 

@@ -56,6 +56,8 @@ def _mapped(
                 torch.from_numpy(one).to(wide.dtype) for one in (form.map.weight, form.map.bias)
             )
             share = form.alpha * mask.to(wide.dtype)
+            # A map has no gate of its own site, but it may decay.
+            share = share if form.gate < 0 else share * masks[form.gate]
             on = share != 0
             moved = wide + share[:, None] * (wide @ weight.T + bias - wide)
             wide, changed = torch.where(on[:, None], moved, wide), changed | on
@@ -105,19 +107,23 @@ def _run(
         weight = masks[j].to(wide.dtype)
         weight = weight if form.gate < 0 else weight * state.g[:, form.gate]
         seen = [i for i in range(len(columns)) if form.sees >> i & 1]
-        _column(state, j, form, weight, seen)
-        if form.block:
+        _column(state, j, columns, weight, seen)
+        if form.block and form.kind == Kind.JOINT:
             _solve(state, j, columns, masks)
     return state
 
 
-def _column(state: _State, j: int, form: Form, weight: Tensor, seen: list[int]) -> None:
+def _column(
+    state: _State, j: int, columns: Sequence[Form], weight: Tensor, seen: list[int]
+) -> None:
+    form = columns[j]
     match form.kind:
         case Kind.ADD:
             state.c[:, j] = weight * state.adds(j, form, seen)
         case Kind.GATE:
             length = state.stream(seen).norm(dim=1) if form.mode & Mode.COSINE else None
             opened = opening_of(form).weight(state.reads(j, seen), length)
+            opened = weight if form.mode & Mode.DECAY else weight * opened
             state.g[:, j] = torch.where(weight != 0, opened, 0.0)
         case Kind.KEEP_NORM:
             _keep_norm(state, j, weight * state.adds(j, form, seen), seen)
@@ -126,6 +132,8 @@ def _column(state: _State, j: int, form: Form, weight: Tensor, seen: list[int]) 
             state.d[:, j] = -w * state.share(seen)
             state.c[:, seen] *= (1 - w)[:, None]
             state.c[:, j] = w * form.alpha
+        case Kind.ROTATE if form.block:
+            _rotate(state, j, columns, weight, seen)
 
 
 def _keep_norm(state: _State, j: int, scale: Tensor, seen: list[int]) -> None:
@@ -137,6 +145,17 @@ def _keep_norm(state: _State, j: int, scale: Tensor, seen: list[int]) -> None:
     state.d[:, j] = (ratio - 1) * state.share(seen)
     state.c[:, seen] *= ratio[:, None]
     state.c[:, j] = ratio * scale
+
+
+def _rotate(
+    state: _State, j: int, columns: Sequence[Form], weight: Tensor, seen: list[int]
+) -> None:
+    """Turn what the columns j and j + 1 read to their angle, where the first reads enough."""
+    readings = [state.reads(i, seen) for i in (j, j + 1)]
+    length = torch.sqrt(readings[0] ** 2 + readings[1] ** 2)
+    weight = torch.where(readings[0] > columns[j].low, weight * columns[j].strength, 0.0)
+    for i, p in enumerate(readings, j):
+        state.c[:, i] = weight * (columns[i].alpha * length - p)
 
 
 def _solve(state: _State, first: int, columns: Sequence[Form], masks: Sequence[Tensor]) -> None:

@@ -18,6 +18,7 @@ class Kind(IntEnum):
     REPLACE = 3
     JOINT = 4
     LINEAR = 5
+    ROTATE = 6
 
 
 # What is shorter than this beside what it was is a rounding error: it is not scaled to that length.
@@ -36,6 +37,8 @@ class Mode(IntFlag):
     COSINE = 4
     # Of GATE: its weight is 1 where low < p < high, 0 elsewhere.
     STEP = 8
+    # Of GATE: it reads nothing, its weight is 2^(alpha·i) for generated token i.
+    DECAY = 32
     # Of any: a request's multiplier may raise its strength above 1. Kernels do not look at it.
     OVER = 16
 
@@ -47,11 +50,14 @@ class Form:
     With `p = direction[a]·y`, where y is the stream as the columns that `sees` names left it:
 
         ADD        adds c·direction[b], c = alpha + beta·p + strength·(clamp(p, low, high) - p)
-        GATE       adds nothing; its weight is sigmoid(alpha·(p - low))
+        GATE       adds nothing; its weight is sigmoid(alpha·(p - low)), times that of its own gate
         KEEP_NORM  adds as ADD does, then scales what has come of y to the norm of y
         REPLACE    sets y to (1 - strength)·y + strength·alpha·direction[b]
         JOINT      as ADD, but the `block` columns from the first of them on see each other: c is
                    what holds for all of them at once
+        ROTATE     two columns, of which the first has block 2: with their readings p and q, of
+                   orthonormal rows, r = √(p² + q²) and p > low, they add strength·(alpha·r - p)
+                   and strength·(alpha·r - q), each by its own alpha: the cosine and the sine
         LINEAR     sets the stream to h + alpha·(map(h) - h) before any other column reads it
 
     `a` is -1 where nothing is read, `b` where nothing is added. Bit i of `sees` names column i.

@@ -153,6 +153,28 @@ def unit_vector(row: Row) -> Row:
     return row / norm
 
 
+def cosine_and_sine(degrees: float) -> tuple[float, float]:
+    """Return both of an angle, exactly -1, 0 and 1 at right angles."""
+    turns, rest = divmod(degrees, 90)
+    cos, sin = math.cos(math.radians(rest)), math.sin(math.radians(rest))
+    for _ in range(int(turns) % 4):
+        cos, sin = -sin, cos
+    return cos + 0.0, sin + 0.0
+
+
+def across(u: Row, w: Row) -> tuple[Row, float]:
+    """Return the part of `w` orthogonal to `u` at length 1, and its share of `w`; all float64.
+
+    `u` and `w` `[H]` have length 1, so that the share is the sine of the angle between them. It is
+    taken twice, since what cancels leaves rounding errors along `u`; where nothing is left it is 0.
+    """
+    part = w
+    for _ in range(2):
+        part = part - math.fsum((part * u).tolist()) * u
+    share = math.sqrt(math.fsum((part * part).tolist()))
+    return (unit_vector(part), share) if share > 0 else (part, 0.0)
+
+
 def weighted_sum(scales: Sequence[float], rows: Sequence[Row]) -> Row:
     """Return `Σ scale·row`, float64 `[H]`, in the order given."""
     total = np.zeros_like(rows[0])

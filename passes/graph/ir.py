@@ -18,7 +18,7 @@ from interv.document.sites import Site
 from interv.document.spec import Capture
 from interv.errors import Span
 from interv.passes.graph.canonical import probe, update
-from interv.passes.graph.ops import EDITS, Streams, combine, emit, gate, read, write
+from interv.passes.graph.ops import EDITS, Streams, combine, decay, emit, gate, read, write
 from interv.passes.graph.selector_masks import Tokens, select
 
 Node: TypeAlias = fx.Node
@@ -37,7 +37,7 @@ class Origin:
     order: int = 0  # its place among the statements of the program
     at: Span | None = None  # of its site
     vector: Span | None = None  # of its vector or adapter
-    by: Span | None = None  # of the vector that takes the place of another
+    by: Span | None = None  # of the vector that takes the place of another, or is turned towards
     probe: Span | None = None  # of its gate's vector
     probe_at: Span | None = None  # of its gate's site
 
@@ -174,7 +174,7 @@ def _edits(result: Any, start: Node) -> tuple[Node, ...]:
 
 
 def weight_of(edit: Node) -> Node:
-    """Return what weighs an edit: the select node of its tokens, or the gate on them."""
+    """Return what weighs an edit: the select node of its tokens, their decay, or their gate."""
     assert is_op(edit, *EDITS)
     weight = edit.args[-1]
     assert isinstance(weight, Node)
@@ -185,6 +185,21 @@ def gate_of(edit: Node) -> Node | None:
     """Return the gate of an edit, None where it has none."""
     weight = weight_of(edit)
     return weight if is_op(weight, gate) else None
+
+
+def decay_of(node: Node) -> Node | None:
+    """Return the decay of an edit or of a gate, None where it has none."""
+    while not is_op(node, select, decay):
+        last = node.args[-1]
+        assert isinstance(last, Node)
+        node = last
+    return node if is_op(node, decay) else None
+
+
+def rate_of(node: Node) -> Any:
+    """Return the rate at which an edit or a gate decays, 1 where it does not."""
+    found = decay_of(node)
+    return 1.0 if found is None else found.args[1]
 
 
 def mask_of(node: Node) -> Node:

@@ -20,6 +20,7 @@ _FACTORS: Mapping[Target, tuple[int, str]] = {
     ops.exchange: (3, "strength"),
     ops.replace: (3, "strength"),
     ops.cap: (4, "strength"),
+    ops.rotate: (5, "strength"),
 }
 
 

@@ -8,6 +8,7 @@ Arithmetic is done in at least fp32 and returned in the dtype of the stream.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,10 +23,19 @@ from interv.document.spec import Capture
 from interv.passes.graph.canonical import probe, update
 from interv.passes.graph.column import NOTHING_LEFT
 from interv.passes.graph.cyclic_projections import swept
-from interv.passes.graph.directions import Adapter, Affine, Constant, Rows, Vector, unit_vector
+from interv.passes.graph.directions import (
+    Adapter,
+    Affine,
+    Constant,
+    Rows,
+    Vector,
+    across,
+    cosine_and_sine,
+    unit_vector,
+)
 from interv.passes.graph.layer_ranges import Sites
 from interv.passes.graph.opening import Opening
-from interv.passes.graph.selector_masks import select
+from interv.passes.graph.selector_masks import Tokens, generated_index, select
 
 Streams: TypeAlias = Mapping[Site, Tensor]
 
@@ -87,11 +97,22 @@ def linear_map(value: Adapter, at: Site | Sites) -> Affine:
 def gate(h: Tensor, w: Tensor, opening: Opening, mask: Tensor) -> Tensor:
     """Return what an opening makes of `h·w` where `mask` `[T]` is set, 0 elsewhere.
 
-    The result weighs an edit: it stands where a mask can stand, which weighs 1 or 0.
+    The result weighs an edit: it stands where a mask can stand, which weighs 1 or 0. A mask that
+    is a weight itself is multiplied by it.
     """
     wide = _widen(h)
     p = (wide * w.to(wide.dtype)).sum(-1)
-    return torch.where(mask, opening.weight(p, wide.norm(dim=-1)), 0.0)
+    opened = opening.weight(p, wide.norm(dim=-1)) * mask.to(wide.dtype)
+    return torch.where(mask != 0, opened, 0.0)
+
+
+def decay(tokens: Tokens, rate: float, mask: Tensor) -> Tensor:
+    """Return `rate ** i` where `mask` `[T]` is set, i being a generated token's index, else 0.
+
+    A token of the prompt has index 0, and so has the first that is generated: `generated[0]`.
+    """
+    share = torch.exp2(math.log2(rate) * generated_index(tokens).double())
+    return torch.where(mask, share, 0.0)
 
 
 def steer(h: Tensor, v: Tensor, scale: float, mask: Tensor) -> Tensor:
@@ -166,6 +187,26 @@ def exchange(h: Tensor, a: Tensor, b: Tensor, strength: float, mask: Tensor) -> 
     a, b = a.to(wide.dtype), b.to(wide.dtype)
     share = (wide * a).sum(-1, keepdim=True) / (a * a).sum(-1, keepdim=True)
     return _where(mask, wide + _weighed(strength, mask, wide) * share * (b - a), h)
+
+
+def rotate(
+    h: Tensor, u: Tensor, w: Tensor, degrees: float, low: float, strength: float, mask: Tensor
+) -> Tensor:
+    """Return `h + strength·(‖Ph‖·(cos·u + sin·b) - Ph)` where `mask` is set and `h·u > low`.
+
+    `b` is the part of `w` across `u` at length 1, `P` the projection on the plane of both: the
+    stream turns to that angle in it and keeps its length. (Angular steering, arXiv 2510.26243.)
+    """
+    wide = _widen(h)
+    rows = zip(u.reshape(-1, u.shape[-1]), w.reshape(-1, w.shape[-1]), strict=True)
+    found = [torch.from_numpy(across(one.numpy(), two.numpy())[0]) for one, two in rows]
+    b = torch.stack(found).reshape(w.shape).to(wide.dtype)
+    u = u.to(wide.dtype)
+    p, q = (wide * u).sum(-1, keepdim=True), (wide * b).sum(-1, keepdim=True)
+    cos, sin = cosine_and_sine(degrees)
+    length = torch.sqrt(p**2 + q**2)
+    moved = (cos * length - p) * u + (sin * length - q) * b
+    return _where(mask, wide + _weighed(strength, mask, wide) * torch.where(p > low, moved, 0.0), h)
 
 
 def low_rank(h: Tensor, rows: Rows, scale: float, mask: Tensor) -> Tensor:
@@ -269,6 +310,7 @@ def _edit(fn: Callable[..., Any], args: str, formula: str, flops: int) -> Op:
 
 
 _CAP = "h + strength·(clamp(h·û, low, high) − h·û)·û"
+_ROTATE = "h + strength·(‖Ph‖·(cos·û + sin·ŵ) − Ph)"
 _ABLATE = "h − strength·(h·û)·û"
 _KEPT = ", then scaled to ‖h‖"
 _DECLARED = (
@@ -279,6 +321,7 @@ _DECLARED = (
     Op(constant, ("constant",), "direction", "v"),
     Op(adapter, ("adapter", "site"), "rows", "A, bias, B"),
     Op(linear_map, ("adapter", "site"), "map", "W, b"),
+    Op(decay, ("tokens", "number", "mask"), "mask", "rate^i"),
     Op(
         gate,
         ("stream", "direction", "opening", "mask"),
@@ -298,6 +341,7 @@ _DECLARED = (
     _edit(ablate_over_keeping_norm, "direction number", f"({_ABLATE}){_KEPT}", 9),
     _edit(replace, "direction number number", "h + strength·(scale·v − h)", 3),
     _edit(exchange, "direction direction number", "h + strength·(h·a/‖a‖²)·(b − a)", 5),
+    _edit(rotate, "direction direction number number number", _ROTATE, 8),
     _edit(low_rank, "rows number", "h + scale·(A h + bias) B", 4),
     # A column of no directions; its matmul is a launch of its own before the update of its site.
     Op(
@@ -350,7 +394,7 @@ OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in _DECLARED})
 ABLATIONS = (ablate, ablate_keeping_norm, ablate_over, ablate_over_keeping_norm)
 EDITS = (
     *(steer, steer_keeping_norm, steer_by_norm, steer_by_norm_keeping_norm),
-    *(cap, *ABLATIONS, replace, exchange, low_rank, linear, joint),
+    *(cap, *ABLATIONS, replace, exchange, rotate, low_rank, linear, joint),
 )
 # The edits that read the stream they change; an add does not.
 READERS = EDITS[1:]

@@ -39,6 +39,11 @@ def select(tokens: Tokens, selector: Selector) -> Tensor:
             return _positions(tokens, selector)
 
 
+def generated_index(tokens: Tokens) -> Tensor:
+    """Return how many generated tokens come before each, `[T]`; 0 for the tokens of a prompt."""
+    return (tokens.position - tokens.prompt_length).clamp(min=0)
+
+
 def _positions(tokens: Tokens, selector: InPhase | At | Slice) -> Tensor:
     in_prompt = tokens.position < tokens.prompt_length
     if selector.phase == "prompt":

@@ -58,12 +58,19 @@ def form_text(form: Form, p: str = "p") -> str:
     """Print what a column does as a formula of what it reads."""
     match form.kind:
         case Kind.GATE:
+            if form.mode & Mode.DECAY:
+                return f"{float(f'{2**form.alpha:.12g}'):g}^i"
             return opening_of(form).formula(p)
         case Kind.KEEP_NORM:
             added = replace(form, kind=Kind.ADD)
             return f"{form_text(added, p)}, then scaled to the norm before"
         case Kind.REPLACE:
             return f"{_gain(form.strength)}{number_text(form.alpha)}, in place of what was there"
+        case Kind.ROTATE:
+            adaptive = form.block and form.low > -math.inf
+            where = f" where {p} > {number_text(form.low)}" if adaptive else ""
+            turned, gain = f"{form.alpha:.6g}·r − {p}", _gain(form.strength)
+            return f"{gain}({turned}){where}" if gain else f"{turned}{where}"
         case Kind.LINEAR:
             return f"{_gain(form.alpha)}({form.map} h + b − h)"
     if form.beta:

@@ -18,10 +18,10 @@ from interv.passes.graph.ops import EDITS, OPS
 from interv.passes.graph.show import show
 
 _EDITS = frozenset(edit.__name__ for edit in EDITS)
-_KEPT = {"read", "select", "adapter", "linear_map", "gate", "emit", "write"} | _EDITS
+_KEPT = {"read", "select", "decay", "adapter", "linear_map", "gate", "emit", "write"} | _EDITS
 _AS_BUILT = (_KEPT | {"direction", "unit"}) - {"joint"}
 _FOLDED = _KEPT | {"constant", "combine"}
-_FUSED = frozenset({"read", "select", "constant", "update", "probe", "emit", "write"})
+_FUSED = frozenset({"read", "select", "decay", "constant", "update", "probe", "emit", "write"})
 
 # Columns that add no direction to what later ones read.
 _WRITES_NOTHING = (Kind.GATE, Kind.LINEAR)

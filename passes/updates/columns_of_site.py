@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -9,17 +10,19 @@ from typing import Any
 
 from interv.passes.graph.column import Form, Kind, Mode
 from interv.passes.graph.context import Context
-from interv.passes.graph.directions import Adapter, Constant, Map
+from interv.passes.graph.directions import Adapter, Constant, Map, cosine_and_sine
 from interv.passes.graph.ir import (
     Chain,
     Graph,
     Node,
     Origin,
     call,
+    decay_of,
     gate_of,
     is_op,
     mask_of,
     origins,
+    rate_of,
     selector_of,
 )
 from interv.passes.graph.ops import (
@@ -36,11 +39,13 @@ from interv.passes.graph.ops import (
     linear,
     low_rank,
     replace as replace_op,
+    rotate,
     steer,
     steer_by_norm,
     steer_by_norm_keeping_norm,
     steer_keeping_norm,
 )
+from interv.passes.updates.planes import second
 
 # What of their columns differs from a plain add, or from a cap to 0.
 _AMOUNTS: Mapping[Any, tuple[Kind, Mode]] = MappingProxyType(
@@ -74,15 +79,16 @@ class FusedSite:
     masks: list[Node] = field(default_factory=list)
     where: list[tuple[Origin, ...]] = field(default_factory=list)
     gates: dict[Node, int] = field(default_factory=dict)
+    decays: dict[tuple[float, Any], int] = field(default_factory=dict)  # by rate and selector
     _edits: list[tuple[Node, range]] = field(default_factory=list)
 
     def add_gate(self, node: Node) -> None:
         """Append the column of a gate; it reads what the edits before it wrote."""
         opening: Any = node.args[2]
-        row, sees = self._row(node.args[1]), self._sees(node)
+        row, sees, at = self._row(node.args[1]), self._sees(node), self._decay(node)
         self.gates[node] = len(self.columns)
         numbers = {"alpha": opening.sharpness, "low": opening.low, "high": opening.high}
-        form = Form(row, -1, **numbers, sees=sees, kind=Kind.GATE, mode=opening.mode)
+        form = Form(row, -1, **numbers, sees=sees, kind=Kind.GATE, gate=at, mode=opening.mode)
         self._append([form], mask_of(node), node)
 
     def add_edit(self, edit: Node) -> None:
@@ -92,6 +98,8 @@ class FusedSite:
             at = self.gates[own]
         elif own is not None:
             weight = self.probes[own]
+        else:
+            at = self._decay(edit)
         sees = self._sees(edit) if is_op(edit, *READERS) else 0
         first = len(self.columns)
         forms = [replace(form, gate=at) for form in self._forms(edit, sees)]
@@ -99,6 +107,18 @@ class FusedSite:
         # What a map makes is the stream that all columns read, so none has to see it.
         if not is_op(edit, linear):
             self._edits.append((edit, range(first, len(self.columns))))
+
+    def _decay(self, node: Node) -> int:
+        """Return the column of the decay of a gate or an edit, a new one if need be, or -1."""
+        fading: Any = decay_of(node)
+        if fading is None:
+            return -1
+        key = (rate_of(node), selector_of(node))
+        if key not in self.decays:
+            self.decays[key] = len(self.columns)
+            form = Form(-1, -1, alpha=math.log2(key[0]), kind=Kind.GATE, mode=Mode.DECAY)
+            self._append([form], fading, node)
+        return self.decays[key]
 
     def _append(self, forms: list[Form], mask: Node, node: Node) -> None:
         self.columns += forms
@@ -135,6 +155,8 @@ class FusedSite:
             return self._joint(edit, sees)
         if is_op(edit, linear):
             return [Form(-1, -1, alpha=numbers[0], kind=Kind.LINEAR, map=self._map(edit.args[1]))]
+        if is_op(edit, rotate):
+            return self._rotate(edit, sees)
         row = self._row(edit.args[1])
         if is_op(edit, steer):
             return [Form(-1, row, alpha=numbers[0])]
@@ -161,6 +183,17 @@ class FusedSite:
         read = self._constant(f"{a}/‖{a}‖²", share, edit)
         write = self._constant(f"{a} − {b}", a.array - b.array, edit)
         return Form(read, write, strength=strength, low=0.0, high=0.0, sees=sees)
+
+    def _rotate(self, edit: Node, sees: int) -> list[Form]:
+        """The two readings of a plane, which are turned together; neither sees the other."""
+        degrees, low, strength = self._numbers(edit)
+        value = second(edit)[0]
+        rows = (self._row(edit.args[1]), self._constant(value.label, value.array, edit))
+        numbers = {"strength": strength, "low": low, "sees": sees}
+        return [
+            Form(row, row, alpha=share, kind=Kind.ROTATE, block=block, **numbers)
+            for row, share, block in zip(rows, cosine_and_sine(degrees), (2, 0), strict=True)
+        ]
 
     def _map(self, source: Any) -> Map:
         if source not in self.maps:

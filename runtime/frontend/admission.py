@@ -149,7 +149,8 @@ class Admission:
             return None
         return IntervError(
             "E405",
-            f"program '{name}' caps, ablates or replaces, so its multiplier cannot be negative",
+            f"program '{name}' caps, ablates, replaces or rotates:"
+            " its multiplier cannot be negative",
             notes=[f"in the request: {asked}", "a strength is not below 0"],
             helps=["multiply programs that only steer, or leave it out"],
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from interv.codegen.bundle import Bundle, Column, SiteTable
 from interv.document.selectors import overlap
 from interv.errors import IntervError
-from interv.passes.graph.column import Kind, reads
+from interv.passes.graph.column import Kind, Mode, reads
 
 
 def unmappable(asked: str, programs: Sequence[str], bundle: Bundle) -> list[IntervError]:
@@ -50,7 +50,8 @@ def _in_the_way(columns: Sequence[Column], bundle: Bundle, comes_after: bool) ->
             yield from columns
         case _:
             # Edits give way to the first program, or are refused as such; gates do not.
-            yield from (one for one in columns if one.kind == Kind.GATE)
+            gates = (one for one in columns if one.kind == Kind.GATE)
+            yield from (one for one in gates if not one.mode & Mode.DECAY)
 
 
 def _error(asked: str, first: str, second: str, table: SiteTable, bundle: Bundle) -> IntervError:

@@ -3,7 +3,8 @@
 The key of a block is the digest of the edits that are made to its own tokens and that some later
 attention sees. vLLM chains the hashes of blocks, so what was done to the tokens before a block is
 in its hash already. Content decides, not names: two programs that do the same to a block's tokens,
-with the same vectors, share it.
+with the same vectors, share it. Of an edit that decays, how many generated tokens come before a
+token is part of what is done to it: the chain knows positions, but not where a prompt ended.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from interv.codegen.emit import FORMAT
 from interv.codegen.slot import SlotRows, linear
 from interv.document.spec import Selector
 from interv.passes.graph.column import Kind, Mode
-from interv.passes.graph.selector_masks import Tokens, select
+from interv.passes.graph.selector_masks import Tokens, generated_index, select
 from interv.passes.placing.plan import GATES
 from interv.runtime.choice import Choice, choice_of
 from interv.runtime.config import InterventionConfig
@@ -93,14 +94,14 @@ class _Edited:
 
     def __init__(self, edits: _Edits) -> None:
         self._edits = edits
-        self._start, self._bits = 0, np.zeros(0, dtype=np.int64)
+        self._start, self._done = 0, np.zeros((0, 2), dtype=np.int64)
 
     def key(self, request: Any, start: int, end: int) -> str | None:
-        if start < self._start or end > self._start + len(self._bits):
+        if start < self._start or end > self._start + len(self._done):
             ids = request.all_token_ids[start:]
             self._start = start
-            self._bits = self._edits.bits(start, request.num_prompt_tokens, ids)
-        return self._edits.key(self._bits[start - self._start : end - self._start])
+            self._done = self._edits.done(start, request.num_prompt_tokens, ids)
+        return self._edits.key(self._done[start - self._start : end - self._start])
 
 
 class _Edits:
@@ -117,21 +118,23 @@ class _Edits:
         self.selectors = selectors
         self._rows, self._sites, self._directions = rows, sites, directions
         self._maps = maps
-        self._digests: dict[int, bytes] = {}  # b"" for tokens without an edit
+        self._decays: dict[int, npt.NDArray[np.bool_]] = {}  # by site, of each column
+        self._fading = self._decaying()
+        self._digests: dict[tuple[int, int], bytes] = {}  # b"" for tokens without an edit
         self._keys: dict[bytes, str] = {}  # "" for blocks without an edit
 
-    def key(self, bits: npt.NDArray[np.int64]) -> str | None:
-        """Return the key of a block for whose tokens these selectors hold."""
-        block = bits.tobytes()
+    def key(self, done: npt.NDArray[np.int64]) -> str | None:
+        """Return the key of a block of tokens, `[T, 2]` as `done` says of them."""
+        block = done.tobytes()
         key = self._keys.get(block)
         if key is None:
             if len(self._keys) >= _REMEMBERED:
                 self._keys.clear()
-            key = self._keys[block] = self._key(bits)
+            key = self._keys[block] = self._key(done)
         return key or None
 
-    def _key(self, bits: npt.NDArray[np.int64]) -> str:
-        digests = [self._digest(one) for one in bits.tolist()]
+    def _key(self, done: npt.NDArray[np.int64]) -> str:
+        digests = [self._digest(*one) for one in done.tolist()]
         if not any(digests):
             return ""
         whole = hashlib.sha256(b"%d" % FORMAT)
@@ -139,8 +142,12 @@ class _Edits:
             whole.update(one or bytes(32))
         return whole.hexdigest()
 
-    def bits(self, start: int, prompt_length: int, ids: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Return the selectors that hold for each of the tokens `ids`, the first at `start`."""
+    def done(self, start: int, prompt_length: int, ids: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Return what is done to each of the tokens `ids`, the first at `start`: `[T, 2]`.
+
+        The selectors that hold, and, where one of them is that of an edit that decays, how many
+        generated tokens come before.
+        """
         fed = Tokens(
             torch.arange(start, start + len(ids)),
             torch.tensor(prompt_length),
@@ -149,18 +156,36 @@ class _Edits:
         bits = np.zeros(len(ids), dtype=np.int64)
         for bit, selector in self.selectors.items():
             bits |= select(fed, selector).expand(len(ids)).numpy().astype(np.int64) << bit
-        return bits
+        index = generated_index(fed).numpy()
+        return np.stack((bits, np.where((bits & self._fading) != 0, index, 0)), axis=1)
 
-    def _digest(self, bits: int) -> bytes:
+    def _decaying(self) -> int:
+        """Return the selectors of edits that decay, as a set of bits."""
+        found, stored = 0, set()
+        for site in self._sites:
+            columns = self._rows.columns[site, : self._rows.count[site]]
+            fading = (columns["mode"] & Mode.DECAY) != 0
+            for j, one in enumerate(columns):
+                gate = int(one["gate"])
+                here = 0 <= gate < GATES and fading[gate]
+                fading[j] |= here or (gate >= GATES and gate - GATES in stored)
+                if one["kind"] != Kind.GATE:
+                    found |= int(one["bit"]) if fading[j] else 0
+                elif fading[j]:
+                    stored.add(int(one["store"]))
+            self._decays[site] = fading
+        return found
+
+    def _digest(self, bits: int, index: int) -> bytes:
         """Return the digest of what is done to a token for which these selectors hold."""
-        found = self._digests.get(bits)
+        found = self._digests.get((bits, index))
         if found is None:
             if len(self._digests) >= _REMEMBERED:
                 self._digests.clear()
-            found = self._digests[bits] = self._contents(bits)
+            found = self._digests[bits, index] = self._contents(bits, index)
         return found
 
-    def _contents(self, bits: int) -> bytes:
+    def _contents(self, bits: int, index: int) -> bytes:
         whole, some = hashlib.sha256(), False
         kept: dict[int, bytes] = {}  # what weighs edits of later sites, by its place
         for site, name in self._sites.items():
@@ -175,6 +200,8 @@ class _Edits:
             some = True
             # By its name: places in the bundle are numbered over all that it edits.
             whole.update(f"{name}:{len(edits)};".encode())
+            if self._decays[site][edits].any():
+                whole.update(b"%d;" % index)
             for one in columns[edits]:
                 gate = int(one["gate"])
                 own = self._weight(site, columns[gate], edits) if 0 <= gate < GATES else b""
@@ -184,7 +211,9 @@ class _Edits:
 
     def _weight(self, site: int, gate: Any, edits: list[int]) -> bytes:
         """Return what a weight follows from: where it is read, with what, and behind what."""
-        return self._sites[site].encode() + self._column(site, gate, edits)
+        own = int(gate["gate"])
+        fading = self._column(site, self._rows.columns[site, own], edits) if own >= 0 else b""
+        return self._sites[site].encode() + self._column(site, gate, edits) + fading
 
     def _column(self, site: int, column: Any, edits: list[int]) -> bytes:
         """Return a column's content; what it sees is numbered among the edits of the token."""

@@ -25,7 +25,8 @@ from interv.document.sites import SITES, Site
 from interv.document.spec import Everything
 from interv.errors import IntervError
 from interv.passes.captured.find_sites import FoundSites
-from interv.passes.graph.selector_masks import Tokens, select
+from interv.passes.graph.column import Mode
+from interv.passes.graph.selector_masks import Tokens, generated_index, select
 from interv.runtime.captures.staging import Captures
 from interv.runtime.choice import Choice
 from interv.runtime.counters import USED, Counters
@@ -75,6 +76,7 @@ class Engine:
             torch.zeros(max_tokens, dtype=torch.int64, device=device),
             torch.full((max_tokens,), -1, dtype=torch.int32, device=device),
             torch.zeros(max_tokens, bundle.gates, device=device),
+            torch.zeros(max_tokens, dtype=torch.int32, device=device),
         )
         self.slots = Slots(slots)
         self.tables = slot_tables(len(bundle.sites), slots, bundle.width, device)
@@ -85,6 +87,7 @@ class Engine:
         self._composer = Composer(bundle)
         self._meaning = Bits(bundle.selectors)
         self._bits = np.zeros(slots, dtype=np.int64)  # the selector bits that a slot looks at
+        self._fading = np.zeros(slots, dtype=np.bool_)  # whether something of a slot decays
         self._tickets: dict[int, int] = {}  # by seat
         self._seated: set[int] = set()  # the seats of this step
         self._filled = 0
@@ -163,6 +166,8 @@ class Engine:
         self._put(self.tokens.slot, np.repeat(slots, counts), tokens)
         self._seat(step.choices, counts, tokens)
         self._filled = tokens
+        if self._fading[slots[slots >= 0]].any():
+            self._index(step, counts, tokens)
         used = int(np.bitwise_or.reduce(self._bits[slots[slots >= 0]]))
         if self.captures is None:
             self.tokens.mask[:tokens] = self._masks(step, counts, tokens, used)
@@ -198,6 +203,7 @@ class Engine:
         held = np.arange(rows.columns.shape[1]) < rows.count[:, None]
         looked = rows.columns["bit"] | rows.columns["unless"]
         self._bits[slot] = np.bitwise_or.reduce(looked[held], initial=0)
+        self._fading[slot] = ((rows.columns["mode"][held] & Mode.DECAY) != 0).any()
 
     def _seat(self, choices: Sequence[Choice], counts: npt.NDArray[np.int32], tokens: int) -> None:
         """Say for each token where its request's own rows are counted."""
@@ -214,6 +220,11 @@ class Engine:
     def _put(self, target: torch.Tensor, values: npt.NDArray[np.int32], tokens: int) -> None:
         target[:tokens].copy_(torch.from_numpy(values), non_blocking=True)
 
+    def _index(self, step: Step, counts: npt.NDArray[np.int32], tokens: int) -> None:
+        """Say how many generated tokens come before each, by its position in the request."""
+        fed = self._fed(step, counts, tokens)
+        self.tokens.index[:tokens].copy_(generated_index(fed))
+
     def _masks(
         self, step: Step, counts: npt.NDArray[np.int32], tokens: int, used: int
     ) -> torch.Tensor | int:
@@ -226,16 +237,20 @@ class Engine:
         varying = [(i, s) for i, s in selectors if not isinstance(s, Everything)]
         if not varying:
             return always
-        lengths = torch.from_numpy(np.repeat(step.prompt_length, counts).astype(np.int64))
-        fed = Tokens(
-            position=step.position[:tokens].long(),
-            prompt_length=lengths.to(self.device, non_blocking=True),
-            token_id=step.token_id[:tokens].long(),
-        )
+        fed = self._fed(step, counts, tokens)
         bits = torch.full((tokens,), always, dtype=torch.int64, device=self.device)
         for index, selector in varying:
             bits |= select(fed, selector).long() * signed(1 << index)
         return bits
+
+    def _fed(self, step: Step, counts: npt.NDArray[np.int32], tokens: int) -> Tokens:
+        """Return what the device knows of a step's tokens."""
+        lengths = torch.from_numpy(np.repeat(step.prompt_length, counts).astype(np.int64))
+        return Tokens(
+            position=step.position[:tokens].long(),
+            prompt_length=lengths.to(self.device, non_blocking=True),
+            token_id=step.token_id[:tokens].long(),
+        )
 
     def clear(self) -> None:
         """Leave every token without an edit: for warm-up, capture and the end of a step."""

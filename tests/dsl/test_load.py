@@ -89,26 +89,26 @@ def statement(**fields: object) -> dict[str, object]:
             statement(op="stear"),
             "error[E211]: 'stear' is not a statement\n"
             "  = in a.yaml: programs.0.statements.0.op\n"
-            "  = statements: steer, cap, ablate, replace, apply, capture\n"
+            "  = statements: steer, cap, ablate, replace, rotate, apply, capture\n"
             "  = did you mean 'steer'?",
         ),
         (
             statement(strength=1.0),
             "error[E211]: 'strength' is not a field\n"
             "  = in a.yaml: programs.0.statements.0.strength\n"
-            "  = fields here: at, when, gate, op, vector, scale, by_norm, keep_norm",
+            "  = fields here: at, when, gate, decay, op, vector, scale, by_norm, keep_norm",
         ),
         (
             statement(op="replace", keep_norm=True),
             "error[E211]: 'keep_norm' is not a field\n"
             "  = in a.yaml: programs.0.statements.0.keep_norm\n"
-            "  = fields here: at, when, gate, op, vector, by, scale, strength",
+            "  = fields here: at, when, gate, decay, op, vector, by, scale, strength",
         ),
         (
             statement(op="cap", high=1, over=True),
             "error[E211]: 'over' is not a field\n"
             "  = in a.yaml: programs.0.statements.0.over\n"
-            "  = fields here: at, when, gate, op, vector, low, high, strength\n"
+            "  = fields here: at, when, gate, decay, op, vector, low, high, strength\n"
             "  = did you mean 'vector'?",
         ),
         (

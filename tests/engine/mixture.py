@@ -26,7 +26,7 @@ DOCUMENT = """interv 1
 vector v = "v.safetensors"
 vector w = "w.safetensors"
 program steered {
-  steer  v at post_block[1] scale 0.4 when prompt[-1] or generated
+  steer  v at post_block[1] scale 0.4 decay 0.98 when prompt[-1] or generated
 }
 program marked {
   steer  w at pre_attn[3] scale 0.5 when token(3, 4, 5) or generated[1:]
@@ -38,7 +38,7 @@ program cut {
   ablate v at pre_attn[1] strength 1.0 when not token(7)
 }
 program near {
-  cap    v at post_block[1] in [-0.3, 0.2] when prompt[-1] or generated[2:]
+  cap    v at post_block[1] in [-0.3, 0.2] decay 0.95 when prompt[-1] or generated[2:]
 }
 program mixed {
   steer  v at post_block[2] scale 0.2
@@ -140,7 +140,7 @@ class Expected:
             for one in program.statements:
                 layer = one.at.layers[0]
                 assert isinstance(layer, int)
-                on = torch.tensor(_mask(one, ask, ask.prompt + ids))
+                on = torch.tensor(_weights(one, ask, ask.prompt + ids))
                 change = self._change(one, multiplier)
                 listed.setdefault((one.at.name, layer), []).append(_where(on, change))
         return {place: _all(edits) for place, edits in listed.items()}
@@ -164,6 +164,14 @@ class Expected:
 def _mask(one: Statement, ask: Ask, fed: list[int]) -> list[bool]:
     assert isinstance(one, Steer | Cap | Ablate)
     return [holds(one.when, i, len(ask.prompt), token) for i, token in enumerate(fed)]
+
+
+def _weights(one: Statement, ask: Ask, fed: list[int]) -> list[float]:
+    """Return how much of a statement each token gets."""
+    assert isinstance(one, Steer | Cap | Ablate)
+    index = [max(0, i - len(ask.prompt)) for i in range(len(fed))]
+    chosen = zip(_mask(one, ask, fed), index, strict=True)
+    return [one.decay**i if on else 0.0 for on, i in chosen]
 
 
 def _where(on: torch.Tensor, change: Edit) -> Edit:

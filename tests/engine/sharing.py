@@ -71,7 +71,9 @@ class Sharing:
                 token = fed.tokens[position]
                 seen = site == "pre_attn" or layer < LAYERS - 1
                 if seen and holds(one.when, position, len(fed.ask.prompt), token):
-                    done = (*self._content(one, multiplier), *self._weight(one, found))
+                    index = max(0, position - len(fed.ask.prompt))
+                    fading = ("decay", one.decay, index) if one.decay != 1 else ()
+                    done = (*self._content(one, multiplier), *self._weight(one, found), *fading)
                     found.setdefault((site, layer), []).append(done)
         return sorted(found.items())
 

@@ -69,6 +69,18 @@ program amounts {
   ablate w at post_block[1] strength 1.5 over keep norm gate w cosine threshold 0.1
   steer v at post_block[1] scale 0.3 norm keep norm
 }
+program fading {
+  steer v at post_block[1] scale 0.8 decay 0.7
+  cap w at post_block[1] in [-0.2, 0.2] strength 0.8 decay 0.9 gate v at pre_attn[1] sharpness 0.5
+  steer w at post_block[2] scale 0.5 keep norm decay 0.6 gate v sharpness 0.5 when generated
+  apply full at post_attn[3] scale 0.5 decay 0.8
+}
+program turned    { rotate v towards w at post_block[1] to 60 }
+program turned_and_more {
+  steer v at post_attn[2] scale 0.2
+  rotate w towards v at post_attn[2] to -150 adaptive strength 0.6 gate v sharpness 0.5 decay 0.9
+  ablate v at post_attn[2] strength 0.5
+}
 program mapped    { apply full at post_block[2] scale 0.5 }
 program mapped_and_more {
   apply full at post_block[1] scale 0.75 gate v at pre_attn[1] sharpness 0.3 threshold 1
@@ -110,7 +122,7 @@ class Meaning:
         self, directions: Directions, low: Adapter, full: tuple[torch.Tensor, torch.Tensor]
     ) -> None:
         self.v, self.w, self.low, self.full = directions.v, directions.w, low, full
-        self.gate = torch.tensor(1.0)
+        self.gate, self.prompt = torch.tensor(1.0), 0
 
     def programs(self) -> dict[str, dict[Place, Edit]]:
         v, w = self.v, self.w
@@ -143,6 +155,14 @@ class Meaning:
                 ("post_block", 2): lambda h: h + self.gate * 0.5 * w,
             },
             "amounts": {("post_block", 1): self.amounts},
+            "fading": {
+                ("pre_attn", 1): self.faded_probe,
+                ("post_block", 1): self.faded,
+                ("post_block", 2): self.faded_later,
+                ("post_attn", 3): lambda h: h + self.fade(h, 0.8) * 0.5 * self.mapped(h),
+            },
+            "turned": {("post_block", 1): lambda h: turned(h, v, w, 60)},
+            "turned_and_more": {("post_attn", 2): self.turned_and_more},
             "mapped": {("post_block", 2): lambda h: h + 0.5 * self.mapped(h)},
             "mapped_and_more": {
                 ("pre_attn", 1): self.opened,
@@ -168,6 +188,23 @@ class Meaning:
         h = kept(h, -sig(1, cosine(h, w) - 0.1) * 1.5 * share(h, w) * w)
         return kept(h, 0.3 * along(h, v))
 
+    def fade(self, h: torch.Tensor, rate: float) -> torch.Tensor:
+        """Return the powers of a rate, [T, 1]: of a prompt all 0, then 0, 1, 2, …."""
+        return rate ** (torch.arange(h.shape[-2]) - self.prompt).clamp(min=0)[:, None].float()
+
+    def faded_probe(self, h: torch.Tensor) -> torch.Tensor:
+        self.gate = sig(0.5, h @ self.v)
+        return h
+
+    def faded(self, h: torch.Tensor) -> torch.Tensor:
+        h = h + self.fade(h, 0.7) * 0.8 * self.v
+        return h + self.fade(h, 0.9) * self.gate * 0.8 * (cap(h, self.w, -0.2, 0.2) - h)
+
+    def faded_later(self, h: torch.Tensor) -> torch.Tensor:
+        after = (torch.arange(h.shape[-2]) >= self.prompt)[:, None].float()
+        weight = after * self.fade(h, 0.6) * sig(0.5, h @ self.v)
+        return kept(h, weight * 0.5 * self.w)
+
     def adapted(self, h: torch.Tensor, scale: float) -> torch.Tensor:
         return h + scale * (h @ self.low.read.T + self.low.bias) @ self.low.write
 
@@ -183,6 +220,13 @@ class Meaning:
         h = h + self.gate * 0.75 * self.mapped(h)
         h = kept(h, sig(0.5, h @ self.w) * 0.8 * self.v)
         return h + 0.8 * (cap(h, self.w, -0.2, 0.2) - h)
+
+    def turned_and_more(self, h: torch.Tensor) -> torch.Tensor:
+        v, w = self.v, self.w
+        h = h + 0.2 * v
+        weight = self.fade(h, 0.9) * sig(0.5, h @ v) * ((h @ w) > 0)[..., None]
+        h = h + weight * 0.6 * (turned(h, w, v, -150) - h)
+        return h - 0.5 * share(h, v) * v
 
     def probed(self, h: torch.Tensor) -> torch.Tensor:
         h = h + 0.2 * self.v
@@ -227,6 +271,16 @@ def cosine(h: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return (h @ v) / (h.norm(dim=-1) * v.norm())
 
 
+def turned(h: torch.Tensor, v: torch.Tensor, w: torch.Tensor, degrees: float) -> torch.Tensor:
+    """Rotate in a plane by the paper's own formula, with a projection matrix."""
+    b1 = v / v.norm()
+    b2 = w - (w @ b1) * b1
+    b2 = b2 / b2.norm()
+    inside = h @ (torch.outer(b1, b1) + torch.outer(b2, b2))
+    angle = torch.tensor(degrees).deg2rad()
+    return h - inside + inside.norm(dim=-1, keepdim=True) * (angle.cos() * b1 + angle.sin() * b2)
+
+
 def kept(h: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
     moved = h + change
     return moved * (h.norm(dim=-1) / moved.norm(dim=-1))[..., None]
@@ -252,7 +306,8 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("ops")
     directions = Directions.random(HIDDEN_SIZE, norm=5.0)
     directions.save(folder)
-    programs = Meaning(directions, adapter(folder), full_map(folder)).programs()
+    meaning = Meaning(directions, adapter(folder), full_map(folder))
+    programs = meaning.programs()
     path, model = folder / "ops.interv", tiny_model("llama")
     path.write_text(DOCUMENT)
     oracle, tokens = Oracle(model), TOKENS[request.param]
@@ -264,7 +319,12 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         answers = {name: [next(found) for _ in PROMPTS] for name in ("off", *programs)}
         assert ("6 updates joined the add-norm" in engine.log()) == joined
     stock = answers.pop("off")
-    return Rig(answers, stock, lambda name, p, ids: oracle.follow(p, ids, programs[name]))
+
+    def follow(name: str, prompt: list[int], ids: list[int]) -> Answer:
+        meaning.prompt = len(prompt)
+        return oracle.follow(prompt, ids, programs[name])
+
+    return Rig(answers, stock, follow)
 
 
 def test_every_op_equals_the_oracle(rig: Rig) -> None:

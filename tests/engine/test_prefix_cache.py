@@ -56,6 +56,7 @@ program late {
   steer w at post_block[-1] when prompt[40:46] gate v at post_block[0]
 }
 """
+FADING = "interv 1\nprogram mine { steer v at post_block[1] scale 0.5 decay 0.5 }"
 INLINE = "interv 1\nprogram mine { steer v at post_block[0] scale 0.5 when prompt[40:46] }"
 PROGRAMS = ("off", "gen", "last", "early", "mid", "all", "ids", "end", "gated")
 # Prompts that begin alike for 100, 64 and 40 tokens; token 70 stands at position 65.
@@ -218,6 +219,14 @@ def test_a_second_turn(rig: Rig) -> None:
         "end": (96, 64, 0),
         "gated": (32, 32, 0),
     }
+
+
+def test_a_second_turn_of_what_decays(rig: Rig) -> None:
+    """What the first turn generated was edited less, and is prompt now."""
+    one = ask(BASE[:62], FADING, tokens=8)
+    (answer,) = rig.edited.alone([one])
+    again = ask((*one.prompt, *answer.ids, *OTHER[:10]), FADING)
+    assert rig.check([([one], again), ([again], again)], "a turn that decayed") == [32, 64]
 
 
 def test_salts_keep_tenants_apart(rig: Rig) -> None:

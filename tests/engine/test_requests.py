@@ -138,7 +138,7 @@ REFUSED = {
         "  |               ^ expected a number"
     ),
     "steered*-1 + cut*-1": (
-        "error[E405]: program 'cut' caps, ablates or replaces,"
+        "error[E405]: program 'cut' caps, ablates, replaces or rotates:"
         " so its multiplier cannot be negative\n"
         "  = in the request: steered*-1 + cut*-1\n"
         "  = a strength is not below 0\n"

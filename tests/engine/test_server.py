@@ -180,7 +180,7 @@ def test_the_helper_for_the_openai_sdk(server: str) -> None:
 WRONG = {
     "mixd": "error[E205]: no program is called 'mixd'\n",
     "mixed*": "error[E102]: the text ends where a number should stand\n",
-    "mixed*-1": "error[E405]: program 'mixed' caps, ablates or replaces",
+    "mixed*-1": "error[E405]: program 'mixed' caps, ablates, replaces or rotates",
     "interv 1 program p { steer v at post_block[3] }": "error[E408]: this engine has not spliced",
     '{"interv": ' + "9" * 5000 + "}": "error[E110]: '<request>' holds a number of 5000 characters",
     f"interv 1 program p {{ steer v at x[{','.join('1' * 20_000)}] }}": "error[E109]: '<request>'",

@@ -15,11 +15,11 @@ REGISTERS = 128
 TARGETS = (80, 90, 100)
 # The types of `triton_update.buffers`.
 BUFFERS = (
-    *("*i32", "*i64", "*i32", "*fp32", "i32", "*fp32", "*fp32", "*i32", "*fp32", "*i64"),
+    *("*i32", "*i64", "*i32", "*fp32", "i32", "*i32", "*fp32", "*fp32", "*i32", "*fp32", "*i64"),
     *("*i32", "*i64", "*i64", *["i32"] * 5),
 )
 # The place among them of the width of a row, which is even.
-WIDTH = 14
+WIDTH = 15
 # Strides of the stream that are multiples of 16, as the width of a model is.
 ALIGNED = frozenset({"hidden_stride", "residual_stride", "normed_stride", "carried_stride"})
 

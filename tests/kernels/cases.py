@@ -109,8 +109,9 @@ def batch(
     mask = torch.randint(-(2**63), 2**63 - 1, (tokens + SPARE_ROWS,), generator=made)
     mask[:tokens:4] = 0
     seat = torch.arange(tokens + SPARE_ROWS, dtype=torch.int32) % (SEATS + 1) - 1
-    slot, mask, seat = slot.to(DEVICE), mask.to(DEVICE), seat.to(DEVICE)
-    step = StepTensors(slot, mask, seat, _gates(tokens, made))
+    index = torch.randint(0, 9, (tokens + SPARE_ROWS,), generator=made, dtype=torch.int32)
+    slot, mask, seat, index = (one.to(DEVICE) for one in (slot, mask, seat, index))
+    step = StepTensors(slot, mask, seat, _gates(tokens, made), index)
     return Batch(tensors, hidden, residual, step, tokens, store)
 
 

@@ -33,6 +33,8 @@ _KINDS = {
     "ablate, keep norm": 0.05,
     "ablate further": 0.05,
     "open beyond": 0.15,
+    "decay": 0.15,
+    "rotate": 0.1,
 }
 NAMES = tuple(_KINDS)
 
@@ -53,7 +55,11 @@ def random_columns(
         shared = Column(
             -1, -1, selector=int(rng.choice([0, 1, 31, 32, 62, 63])), sees=_sees(made, rng)
         )
-        if name == "joint":
+        if name == "rotate" and len(made) + 2 <= count and rows > 1:
+            made += _plane(made, rows, shared, rng)
+        elif name == "rotate":
+            continue
+        elif name == "joint":
             size = min(int(rng.integers(1, MOST_JOINT + 1)), count - len(made), rows)
             made += _block(len(made), size, rows, shared, rng)
         else:
@@ -78,9 +84,15 @@ def _column(
         free = [place for place in STORE_PLACES if place not in stored]
         store = free[0] if free and rng.random() < 0.7 else -1
         sharp = float(rng.uniform(-SHARPNESS, SHARPNESS))
+        own = _any_decay(made, rng)
+        shared = replace(shared, gate=own)
         return replace(shared, a=a, kind=Kind.GATE, alpha=sharp, low=low, store=store)
     if name == "open beyond":
-        return replace(shared, a=a, kind=Kind.GATE, **_opening(low, high, rng))
+        own = _any_decay(made, rng)
+        return replace(shared, a=a, gate=own, kind=Kind.GATE, **_opening(low, high, rng))
+    if name == "decay":
+        rate = float(rng.uniform(0.5, 1))
+        return replace(shared, kind=Kind.GATE, alpha=np.log2(rate), mode=Mode.DECAY)
     gate = _any_gate(made, rng)
     shared = replace(shared, gate=gate)
     if name == "replace":
@@ -121,11 +133,30 @@ def _opening(low: float, high: float, rng: np.random.Generator) -> dict[str, flo
     return {"mode": mode, "alpha": alpha, "low": ends[0], "high": ends[1]}
 
 
+def _any_decay(made: list[Column], rng: np.random.Generator) -> int:
+    """Return nothing that weighs a gate, or a decay among earlier columns."""
+    here = [i for i, one in enumerate(made) if one.mode & Mode.DECAY]
+    return int(rng.choice([-1, *here]))
+
+
 def _any_gate(made: list[Column], rng: np.random.Generator) -> int:
     """Return no gate, a gate among earlier columns, or a place of the step's gates."""
     here = [i for i, one in enumerate(made) if one.kind == Kind.GATE]
     some = [-1, -1, *here, GATES + int(rng.choice(READ_PLACES))]
     return int(rng.choice(some))
+
+
+def _plane(made: list[Column], rows: int, shared: Column, rng: np.random.Generator) -> list[Column]:
+    """Return the two columns of a rotation, as a rule over rows that are not orthonormal."""
+    gate, strength = _any_gate(made, rng), float(rng.choice([0.5, 1.0]))
+    low = float(rng.choice([-np.inf, 0.0]))
+    shared = replace(shared, gate=gate, kind=Kind.ROTATE, strength=strength, low=low)
+    pair = rng.choice(rows, size=2, replace=False)
+    angle = float(rng.uniform(0, 2 * np.pi))
+    return [
+        replace(shared, a=int(row), b=int(row), alpha=alpha, block=block)
+        for row, alpha, block in zip(pair, (np.cos(angle), np.sin(angle)), (2, 0), strict=True)
+    ]
 
 
 def _block(

@@ -22,16 +22,27 @@ SMALL = 1e-9
 
 
 def run(
-    h: Vector, bank: Vector, columns: Sequence[Column], on: Sequence[bool], gates: Sequence[float]
+    h: Vector,
+    bank: Vector,
+    columns: Sequence[Column],
+    on: Sequence[bool],
+    gates: Sequence[float],
+    index: int = 0,
 ) -> Vector:
-    """Apply the columns that are on one after another to a stream `[H]`."""
+    """Apply the columns that are on one after another to a stream `[H]`.
+
+    `index` is how many generated tokens come before its token.
+    """
     weights, j = [0.0] * len(columns), 0
     while j < len(columns):
         size = max(1, columns[j].block)
         if columns[j].kind == Kind.GATE and on[j]:
-            weights[j] = opened(h, bank, columns[j])
+            own = weight(columns[j], weights, gates)
+            weights[j] = own * opened(h, bank, columns[j], index)
         elif columns[j].kind == Kind.JOINT and on[j]:
             h = nearest(h, bank, columns[j : j + size])
+        elif columns[j].kind == Kind.ROTATE and on[j]:
+            h = turned(h, bank, columns[j : j + 2], weight(columns[j], weights, gates))
         elif on[j]:
             h = applied(h, bank, columns[j], weight(columns[j], weights, gates))
         j += size
@@ -39,14 +50,24 @@ def run(
 
 
 def apart(
-    h: Vector, bank: Vector, columns: Sequence[Column], on: Sequence[bool], gates: Sequence[float]
+    h: Vector,
+    bank: Vector,
+    columns: Sequence[Column],
+    on: Sequence[bool],
+    gates: Sequence[float],
+    index: int = 0,
 ) -> Vector:
     """Apply each column that is on to the original, and add up what they change."""
-    weights = [opened(h, bank, one) if one.kind == Kind.GATE else 0.0 for one in columns]
-    weights = [w if here else 0.0 for w, here in zip(weights, on, strict=True)]
-    end = h
+    weights: list[float] = []
     for one, here in zip(columns, on, strict=True):
-        if here and one.kind != Kind.GATE:
+        found = opened(h, bank, one, index) if here and one.kind == Kind.GATE else 0.0
+        weights.append(found * weight(one, weights, gates) if found else 0.0)
+    end = h
+    for j, (one, here) in enumerate(zip(columns, on, strict=True)):
+        if here and one.kind == Kind.ROTATE:
+            share = weight(one, weights, gates)
+            end = end + (turned(h, bank, columns[j : j + 2], share) - h if one.block else 0)
+        elif here and one.kind != Kind.GATE:
             end = end + applied(h, bank, one, weight(one, weights, gates)) - h
     return end
 
@@ -58,8 +79,10 @@ def weight(one: Column, weights: Sequence[float], gates: Sequence[float]) -> flo
     return weights[one.gate] if one.gate < GATES else gates[one.gate - GATES]
 
 
-def opened(h: Vector, bank: Vector, one: Column) -> float:
-    """Return the weight of a gate that reads `h`."""
+def opened(h: Vector, bank: Vector, one: Column, index: int) -> float:
+    """Return the weight of a gate that reads `h`, or of a decay."""
+    if one.mode & Mode.DECAY:
+        return 2.0 ** (one.alpha * index)
     x = float(h @ bank[one.a])
     if one.mode & Mode.COSINE:
         x = x / float(np.linalg.norm(h)) if h.any() else 0.0
@@ -82,6 +105,16 @@ def applied(h: Vector, bank: Vector, one: Column, weight: float) -> Vector:
     if one.kind == Kind.KEEP_NORM:
         return moved * np.linalg.norm(h) / np.linalg.norm(moved)
     return moved
+
+
+def turned(h: Vector, bank: Vector, pair: Sequence[Column], weight: float) -> Vector:
+    """Return the stream after a rotation, of which `pair` are the two readings."""
+    p, q = (float(h @ bank[one.a]) for one in pair)
+    if p <= pair[0].low:
+        return h
+    r = math.hypot(p, q)
+    change = (pair[0].alpha * r - p) * bank[pair[0].b] + (pair[1].alpha * r - q) * bank[pair[1].b]
+    return h + weight * pair[0].strength * change
 
 
 def nearest(h: Vector, bank: Vector, block: Sequence[Column]) -> Vector:

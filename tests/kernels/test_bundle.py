@@ -23,7 +23,16 @@ from interv.passes.graph.selector_masks import select
 from interv.passes.placing.plan import MOST_GATES
 from interv.vectors import save_vectors
 from tests.kernels.cases import no_counts, rounding, unit_bank
-from tests.passes.small import MODEL, TOKENS, programs, reference, streams, tokens, vectors
+from tests.passes.small import (
+    MODEL,
+    TOKENS,
+    indices,
+    programs,
+    reference,
+    streams,
+    tokens,
+    vectors,
+)
 from tests.tolerances import FLOAT32
 
 T = len(TOKENS)
@@ -92,11 +101,11 @@ def test_slots_of_two_programs_are_the_programs(
             tensors.write(index, records(table.programs.get(name, ())))
             if name not in table.programs:
                 continue
-            change = fused_update(wide, table, name, masks, kept[index]) - wide
+            change = fused_update(wide, table, name, masks, kept[index], indices()) - wide
             expected = torch.where((slot == index)[:, None], expected + change, expected)
         norm = max(one[table.site] for one in norms) + float(residual.double().norm(dim=1).max())
         before = hidden.clone()
-        step = StepTensors(slot, mask, torch.full_like(slot, -1), gates)
+        step = StepTensors(slot, mask, torch.full_like(slot, -1), gates, indices().int())
         FORMS[form](tensors, step, no_counts(), dtype)(hidden, residual)
         off = (hidden.double() - expected).abs()
         assert (off <= FLOAT32 * norm + rounding(form, dtype) * expected.abs()).all()

@@ -14,7 +14,7 @@ from interv.codegen.kernels.linear import LinearMaps, linear_maps
 from interv.codegen.kernels.registry import FORMS, runnable
 from interv.codegen.slot import Part, compose, linear, multiplied, part, records
 from interv.document.sites import Site
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import Kind, Mode
 from interv.passes.graph.directions import Map
 from interv.passes.placing.plan import GATES
 from tests.kernels.cases import ROUNDING, Batch, batch, bits, unit_bank
@@ -29,7 +29,9 @@ MAP = Column(-1, ZERO, kind=Kind.LINEAR, alpha=0.5, store=0)
 OTHER = replace(MAP, alpha=-1.25, store=1, selector=1)
 GATED = replace(MAP, alpha=2.0, gate=GATES + 1)
 STEER = Column(-1, 1, alpha=2.5, selector=1)
-SLOTS = [[MAP], [replace(STEER, selector=3), OTHER], [GATED], [STEER]]
+HALVES = Column(-1, -1, kind=Kind.GATE, alpha=-1.0, mode=Mode.DECAY)
+FADING = [STEER, HALVES, replace(MAP, gate=1)]
+SLOTS = [[MAP], [replace(STEER, selector=3), OTHER], [GATED], [STEER], FADING]
 
 
 def full(name: str, hidden_size: int, seed: int) -> Map:
@@ -66,7 +68,8 @@ def shares(one: Batch, slots: list[list[Column]]) -> Tensor:
         for column in slots[slot] if slot >= 0 else ():
             if column.kind == Kind.LINEAR and int(one.mask[t]) >> column.selector & 1:
                 place = column.gate - GATES
-                gate = 1.0 if column.gate < 0 else float(one.step.gate[t, place])
+                gate = 1.0 if place < -GATES else 0.5 ** int(one.step.index[t])
+                gate = gate if place < 0 else float(one.step.gate[t, place])
                 found[t, column.store] = column.alpha * gate
     return found
 

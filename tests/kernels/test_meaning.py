@@ -60,7 +60,11 @@ def fused(
     site.write(0, records(columns))
     slot = torch.zeros(len(h), dtype=torch.int32)
     step = StepTensors(
-        slot, torch.tensor(mask), torch.full_like(slot, -1), torch.from_numpy(weights.copy())
+        slot,
+        torch.tensor(mask),
+        torch.full_like(slot, -1),
+        torch.from_numpy(weights.copy()),
+        torch.arange(len(h), dtype=torch.int32),
     )
     hidden = torch.from_numpy(h.copy())
     reference.update(hidden, None, step, site)
@@ -77,10 +81,10 @@ def one_by_one(
 ) -> npt.NDArray[np.float64]:
     """Return the streams after a plain program, token by token."""
     end = []
-    for token, bits, given_ in zip(h, mask, weights, strict=True):
+    for index, (token, bits, given_) in enumerate(zip(h, mask, weights, strict=True)):
         on = [bool(bits >> one.selector & 1) for one in columns]
         as_stored = [float(x) for x in given_]
-        end.append(program(token, rows.astype(np.float64), columns, on, as_stored))
+        end.append(program(token, rows.astype(np.float64), columns, on, as_stored, index))
     return np.array(end)
 
 

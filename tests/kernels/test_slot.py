@@ -46,6 +46,7 @@ from tests.kernels.cases import no_counts
 from tests.passes.small import (
     MODEL,
     TOKENS,
+    indices,
     layers_of,
     programs,
     reference,
@@ -182,7 +183,8 @@ def run(rows: SlotRows, bundle: Bundle, given: Streams) -> Streams:
     tables.write(0, rows)
     slot = torch.zeros(len(TOKENS), dtype=torch.int32)
     kept = torch.full((len(TOKENS), MOST_GATES), torch.nan, dtype=torch.float64)
-    step, out = StepTensors(slot, mask, torch.full_like(slot, -1), kept), {}
+    step = StepTensors(slot, mask, torch.full_like(slot, -1), kept, indices().int())
+    out = {}
     for index, table in enumerate(bundle.sites):
         site = site_tensors(table, tables, index, "cpu")
         out[table.site] = given[table.site].clone()

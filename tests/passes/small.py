@@ -28,6 +28,7 @@ from interv.document.spec import (
     Or,
     Program,
     Replace,
+    Rotate,
     Selector,
     SiteRef,
     Slice,
@@ -47,6 +48,7 @@ from interv.passes.pipeline import Stage, run_passes
 from interv.vectors.directions import Directions, make_directions
 from interv.vectors.updates import EVERY, Adapter as LoadedAdapter, LinearParts, LowRankParts
 from tests.passes.lengths import kept, opened, openings
+from tests.passes.planes import turned
 
 H, L = 16, 4
 MODEL = ModelFacts("small", "SmallForCausalLM", H, L)
@@ -120,6 +122,11 @@ def linear_maps() -> dict[str, Adapter]:
     }
 
 
+def indices() -> Tensor:
+    """Return how many generated tokens come before each token."""
+    return torch.tensor([max(0, position - length) for position, length, _ in TOKENS])
+
+
 def document(program: Program) -> Document:
     decls = tuple(VectorDecl(name=name, path=f"{name}.safetensors") for name in vectors())
     known = tuple(AdapterDecl(name=name, path=name) for name in adapters())
@@ -165,6 +172,7 @@ class _Token:
     def __init__(self, program: Program, streams: Streams, token: tuple[int, int, int]) -> None:
         self.before, self.after, self.norms = streams, dict(streams), dict[Site, float]()
         self.policy, self.taken = program.conflict, set[Site]()
+        self.index = max(0, token[0] - token[1])
         for edit in program.statements:
             if holds(edit.when, *token):
                 sites = [Site(edit.at.name, layer) for layer in layers_of(edit.at)]
@@ -183,7 +191,8 @@ class _Token:
         self.norms[site] = self.norms.get(site, 0.0) + float(change.norm())
 
     def change(self, edit: Statement, site: Site) -> Tensor:
-        return _change(edit, self.reads(site), site.layer, self.weight(edit, site))
+        weight = self.weight(edit, site) * edit.decay**self.index
+        return _change(edit, self.reads(site), site.layer, weight)
 
     def weight(self, edit: Statement, site: Site) -> float:
         if edit.gate is None:
@@ -213,6 +222,9 @@ def _change(edit: Statement, h: Tensor, layer: int, weight: float) -> Tensor:
         case Replace(by=str(by)):
             other = torch.from_numpy(vectors()[by].at(layer))
             return weight * edit.strength * torch.dot(h, v) / torch.dot(v, v) * (other - v)
+        case Rotate():
+            other = torch.from_numpy(vectors()[edit.towards].at(layer))
+            return weight * edit.strength * turned(edit, h, v, other)
     u = v / v.norm()
     p = torch.dot(h, u)
     if isinstance(edit, Ablate):
@@ -309,8 +321,19 @@ _gates = st.one_of(
         lambda bounds: openings(bounds, st.sampled_from(sorted(vectors())))
     ),
 )
-_gated = {**_shared, "gate": _gates}
+_gated = {**_shared, "gate": _gates, "decay": st.sampled_from([1.0, 1.0, 0.5, 0.9])}
 _placed = {key: value for key, value in _gated.items() if key != "vector"}
+# Pairs that span a plane: what is across the first of them is no rounding error.
+_turns = st.sampled_from([("v", "w"), ("skew", "v"), ("against", "one"), ("one", "v")]).flatmap(
+    lambda pair: st.builds(
+        Rotate,
+        towards=st.just(pair[1]),
+        to=st.sampled_from([0.0, 30.0, 90.0, -135.0, 360.0]) | st.floats(-360, 360),
+        adaptive=st.booleans(),
+        strength=_strengths,
+        **{**_gated, "vector": st.just(pair[0])},
+    )
+)
 statements = st.one_of(
     st.builds(Steer, scale=_scales, **_gated),
     _cap(strength=_strengths, **_gated),
@@ -321,6 +344,7 @@ statements = st.one_of(
     st.builds(Ablate, strength=_over, over=st.just(True), keep_norm=st.booleans(), **_gated),
     st.builds(Replace, scale=_scales, strength=_strengths, **_gated),
     st.builds(Replace, by=st.sampled_from(["v", "w", "one"]), strength=_strengths, **_gated),
+    _turns,
     st.builds(Apply, adapter=st.just("low"), scale=_scales, **_placed),
 )
 maps = st.builds(

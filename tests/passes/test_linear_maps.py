@@ -30,6 +30,7 @@ from tests.passes.small import (
     TOKENS,
     L,
     adapters,
+    indices,
     programs_with_maps,
     reference,
     stages,
@@ -79,7 +80,7 @@ def test_each_pass_and_the_fused_update_are_the_program(program: Program) -> Non
     kept = torch.full((len(TOKENS), bundle.gates), float("nan"), dtype=torch.float64)
     for table in bundle.sites:
         h = streams()[table.site]
-        got = fused_update(h, table, "p", masks, kept)
+        got = fused_update(h, table, "p", masks, kept, indices())
         assert (got - expected[table.site]).abs().max() <= FLOAT32_BANK * norms[table.site]
         idle = ~masks[[c.selector for c in table.programs["p"]]].any(0)
         assert torch.equal(got[idle], h[idle])

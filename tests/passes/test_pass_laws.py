@@ -23,6 +23,7 @@ from tests.passes.small import (
     TOKENS,
     H,
     L,
+    indices,
     programs,
     reference,
     selectors,
@@ -104,7 +105,7 @@ def test_the_fused_update_is_the_program(program: Program) -> None:
         if site not in tables:
             assert (expected[site] - h).abs().max() <= FLOAT64 * norms[site]
             continue
-        got = fused_update(h, tables[site], program.name, masks, kept)
+        got = fused_update(h, tables[site], program.name, masks, kept, indices())
         assert (got - expected[site]).abs().max() <= FLOAT32_BANK * norms[site]
         idle = ~masks[[c.selector for c in tables[site].programs[program.name]]].any(0)
         assert torch.equal(got[idle], h[idle])
@@ -125,8 +126,8 @@ def test_the_update_in_a_narrow_stream_rounds_once(
     for table in bundle.sites:
         h = rounded[table.site]
         masks = torch.stack([select(tokens(), one) for one in bundle.selectors])
-        got = fused_update(h, table, program.name, masks, kept)
-        wide = fused_update(h.double(), table, program.name, masks, kept)
+        got = fused_update(h, table, program.name, masks, kept, indices())
+        wide = fused_update(h.double(), table, program.name, masks, kept, indices())
         assert got.dtype == dtype
         assert (got.double() - wide).abs().max() <= tolerance * norms[table.site]
 

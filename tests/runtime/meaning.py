@@ -65,16 +65,19 @@ class Asked:
         return (*self.prompt, *self.generated)
 
 
-def content(statement: Statement, multiplier: float, layer: int) -> tuple[Any, ...] | None:
-    """Return what an edit does at a layer, None where it does nothing."""
+def content(
+    statement: Statement, multiplier: float, layer: int, index: int
+) -> tuple[Any, ...] | None:
+    """Return what an edit does at a layer to generated token `index`, None for nothing."""
     assert isinstance(statement, Steer | Cap | Ablate)
     direction = vectors()[statement.vector].at(layer).tobytes()
+    fading = (statement.decay, index) if statement.decay != 1 else ()
     if isinstance(statement, Steer):
         scale = statement.scale * multiplier
-        return ("add", direction, scale) if scale else None
+        return ("add", direction, scale, *fading) if scale else None
     low, high = (statement.low, statement.high) if isinstance(statement, Cap) else (0.0, 0.0)
     strength = min(statement.strength * multiplier, 1.0)
-    return ("clamp", direction, low, high, strength) if strength else None
+    return ("clamp", direction, low, high, strength, *fading) if strength else None
 
 
 def edits_of(world: World, asked: Asked, position: int) -> list[Any]:
@@ -111,7 +114,7 @@ def _at_site(world: World, asked: Asked, position: int, place: Place) -> list[Do
             if not here or not _holds(one, asked, position):
                 continue
             assert isinstance(one, Steer | Cap | Ablate)
-            done = content(one, multiplier, place[0])
+            done = content(one, multiplier, place[0], max(0, position - len(asked.prompt)))
             if done is not None:
                 reads = _read(world, chosen, before, len(found)) if done[0] == "clamp" else ()
                 found.append(Done(done, reads, one.gate, program, number))

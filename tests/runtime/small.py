@@ -24,9 +24,15 @@ def bundle(
     default: str | None = "calm",
     structure: str = "one",
     scale: float = 1.0,
+    columns: Sequence[Column] = (),
 ) -> Bundle:
-    """Make a bundle whose program adds a direction at two sites, one column a selector."""
-    columns = tuple(Column(-1, i % 2, alpha=scale, selector=i) for i in range(len(selectors)))
+    """Make a bundle whose program adds a direction at two sites, one column a selector.
+
+    Or has the columns that are given, at both.
+    """
+    columns = tuple(columns) or tuple(
+        Column(-1, i % 2, alpha=scale, selector=i) for i in range(len(selectors))
+    )
     return Bundle(
         hidden_size=H,
         num_layers=L,

@@ -16,7 +16,7 @@ from interv.runtime.frontend.admission import Admission
 from tests.runtime.documents import CALM, carried, config
 
 INLINE = "interv 1\nprogram p {\n  ablate w at post_block[1]\n}\n"
-NEGATIVE = "caps, ablates or replaces, so its multiplier cannot be negative"
+NEGATIVE = "caps, ablates, replaces or rotates: its multiplier cannot be negative"
 HERE = "  = programs here: calm, formal, quiet"
 NO_TEXT = 'error[E505]: \'intervention\' is a text such as "calm*1.5 + formal" or "off", not'
 
@@ -78,7 +78,7 @@ error[E206]: program 'calm' is named twice
 1 | calm + calm*0
   | ^^^^ first here""",
     "calm*-1 + formal*-0.5": """\
-error[E405]: program 'formal' caps, ablates or replaces, so its multiplier cannot be negative
+error[E405]: program 'formal' caps, ablates, replaces or rotates: its multiplier cannot be negative
   = in the request: calm*-1 + formal*-0.5
   = a strength is not below 0
   = multiply programs that only steer, or leave it out""",

@@ -88,6 +88,7 @@ gates = st.builds(
 shape: dict[str, Any] = {
     "vector": st.sampled_from(VECTORS),
     "gate": st.none() | gates,
+    "decay": st.sampled_from([1.0, 1.0, 0.5]),
     "at": places,
     "when": common | nested.filter(_allowed),
 }

@@ -7,12 +7,14 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.fx import Graph
 
+from interv.codegen.bundle import Column
 from interv.codegen.slot import signed
 from interv.document.selectors import holds
 from interv.document.sites import Site
 from interv.document.spec import At, Everything, InPhase, Selector, Slice, Token
 from interv.errors import IntervError
 from interv.passes.captured.find_sites import FoundSites, SplicePoint
+from interv.passes.graph.column import Kind, Mode
 from interv.runtime.choice import Choice
 from interv.runtime.counters import report
 from interv.runtime.worker.engine import Step, unreached
@@ -54,6 +56,29 @@ def test_bits_are_what_the_selectors_say(
         made, wanted
     )
     assert one.tokens.slot.tolist() == [0] * tokens + [-1] * (MAX_TOKENS - tokens)
+
+
+FADING = [
+    Column(-1, -1, alpha=-1.0, kind=Kind.GATE, mode=Mode.DECAY),
+    Column(-1, 0, alpha=1.0, gate=0),
+]
+
+
+@given(batch=requests | st.just(MIXED))
+@settings(deadline=None, max_examples=40)
+def test_what_decays_knows_how_many_generated_tokens_come_before(
+    batch: list[tuple[int, int, int]],
+) -> None:
+    made, one = step(batch), engine(bundle(columns=FADING))
+    one.tokens.index.fill_(-1)
+    one.begin(made)
+    expected = [max(0, at - n) for first, count, n in batch for at in range(first, first + count)]
+    assert one.tokens.index[: len(expected)].tolist() == expected
+    # Nobody looks where nothing decays, so that nothing is computed.
+    plain = engine()
+    plain.tokens.index.fill_(-1)
+    plain.begin(made)
+    assert (plain.tokens.index == -1).all()
 
 
 def test_each_request_has_its_slot_and_padding_none() -> None:

@@ -29,7 +29,16 @@ from interv.passes.graph.selector_masks import select
 from interv.request.inline import Inline, compile_inline, is_inline
 from interv.runtime.choice import Choice
 from tests.kernels.cases import no_counts
-from tests.passes.small import MODEL, TOKENS, programs, reference, streams, tokens, vectors
+from tests.passes.small import (
+    MODEL,
+    TOKENS,
+    indices,
+    programs,
+    reference,
+    streams,
+    tokens,
+    vectors,
+)
 from tests.runtime.documents import encode
 from tests.tolerances import FLOAT32_SLOT
 
@@ -99,7 +108,7 @@ def test_it_does_what_the_program_says(folder: Path, program: Program) -> None:
     tables.write(0, rows)
     slot = torch.zeros(len(TOKENS), dtype=torch.int32)
     kept = torch.full((len(TOKENS), bundle.gates), float("nan"))
-    step = StepTensors(slot, mask, torch.full_like(slot, -1), kept)
+    step = StepTensors(slot, mask, torch.full_like(slot, -1), kept, indices().int())
     expected, norms = reference(program, streams())
     for index, table in enumerate(bundle.sites):
         after = streams()[table.site].clone()

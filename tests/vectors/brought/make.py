@@ -47,7 +47,9 @@ def steering_vectors(model: Any, tokenizer: Any) -> dict[str, Any]:
     """Train, save and apply a vector as the readme of steering-vectors does."""
     from steering_vectors import train_steering_vector
 
-    vector = train_steering_vector(model, tokenizer, PAIRS, layers=list(LAYERS), show_progress=False)
+    vector = train_steering_vector(
+        model, tokenizer, PAIRS, layers=list(LAYERS), show_progress=False
+    )
     torch.save(vector, HERE / "steering_vectors.pt")
     (HERE / "steering_vectors.pkl").write_bytes(pickle.dumps(vector))
     with vector.apply(model, multiplier=1.5):
@@ -61,7 +63,9 @@ def repeng(model: Any, tokenizer: Any) -> dict[str, Any]:
     wrapped = ControlModel(model, list(LAYERS))
     entries = [DatasetEntry(positive=one, negative=other) for one, other in PAIRS]
     layers = sorted(LAYERS, reverse=True)
-    vector = ControlVector.train(wrapped, tokenizer, entries, method="pca_center", hidden_layers=layers)
+    vector = ControlVector.train(
+        wrapped, tokenizer, entries, method="pca_center", hidden_layers=layers
+    )
     vector.export_gguf(HERE / "repeng.gguf")
     (HERE / "repeng.pkl").write_bytes(pickle.dumps(vector))
     wrapped.set_control(vector, 6.0)
