@@ -17,6 +17,7 @@ CLAUSE_TOKENS = frozenset(word.upper() for clauses in CLAUSES.values() for word 
 EDIT_TOKENS = frozenset({"STEER", "CAP", "ABLATE", "REPLACE", "APPLY"})
 OTHER_WORDS = frozenset(
     {"INTERV", "KEY", "UNIT", "ALL", "PROMPT", "GENERATED", "TOKEN", "AND", "OR", "NOT"}
+    | {"BEFORE", "BETWEEN"}
 )
 KEYWORDS = STATEMENT_TOKENS | DECLARATION_TOKENS | CLAUSE_TOKENS | OTHER_WORDS
 

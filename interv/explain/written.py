@@ -106,13 +106,17 @@ def _kv_lines(settings: KvSettings, model: KvFacts | None) -> tuple[str, ...]:
 
 
 def _tokens(document: Document, compilation: Compilation | None) -> tuple[Row, ...]:
-    """Say which id each text became, where it stands first; nothing without a tokenizer."""
+    """Say which ids each text became, where it stands first; nothing without a tokenizer."""
     ids = compilation.token_ids if compilation else {}
     return tuple(
-        Row((token_text(text), f"= {ids[text]}"), document.where(*path))
+        Row((token_text(text), f"= {_ids_text(ids[text])}"), document.where(*path))
         for text, path in texts(document).items()
         if text in ids
     )
+
+
+def _ids_text(ids: tuple[int, ...]) -> str:
+    return str(ids[0]) if len(ids) == 1 else str([*ids])
 
 
 def _program(document: Document, index: int) -> ProgramRows:

@@ -30,6 +30,7 @@ from interv.runtime.compat.classes import (
 from interv.runtime.compat.configuration import (
     VllmConfig as VllmConfig,
     compile_trace as compile_trace,
+    drafted_tokens as drafted_tokens,
     dtype as dtype,
     encoder as encoder,
     has_stock_compiler as has_stock_compiler,
@@ -74,6 +75,7 @@ from interv.runtime.compat.worker import (
     owned_layers as owned_layers,
     pipeline_stage as pipeline_stage,
     replace_attention as replace_attention,
+    started as started,
 )
 
 log = logging.getLogger("vllm.interv")
