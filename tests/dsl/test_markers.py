@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -155,14 +157,19 @@ def test_as_text_and_data() -> None:
     selector = load_selector(text)
     assert selector_text(selector) == text
     assert len(following(selector)) == 3
-    document = load_text(f"{HEAD} {text} }}")
-    assert load_data(dump_json(document.spec) and document.spec.model_dump(mode="json")) is not None
+    spec = load_text(f"{HEAD} {text} }}").spec
+    data = json.loads(dump_json(spec))
+    assert data["programs"][0]["statements"][0]["when"]["terms"][0] == {
+        "kind": "between",
+        "start": {"kind": "token", "ids": ["<a>", [5, 6]]},
+        "end": {"kind": "token", "ids": [7]},
+    }
+    assert load_data(data).spec == spec
 
 
 def test_texts_of_several_tokens() -> None:
-    document = load_text(
-        f'{HEAD} after token("ab", "c", 3) or between token("c") and token("de") }}'
-    )
+    text = 'after token("ab", "c", 3) or between token("c") and token("de")'
+    document = load_text(f"{HEAD} {text} }}")
     found = resolve_texts(document, lambda text: [ord(one) for one in text]).spec
     assert selector_text(found.programs[0].statements[0].when) == (
         "after token([97, 98], 99, 3) or between token(99) and token([100, 101])"
