@@ -80,6 +80,18 @@ class Along(ABC):
         return self._backs[back]
 
 
+class Whole(Along):
+    """Requests that begin in the batch."""
+
+    def before(self, back: int) -> Tensor:
+        """Return that there is none, `[T]`."""
+        return torch.full_like(self._ids, NO_ID)
+
+    def was_open(self, opening: Opening) -> Tensor:
+        """Return that nothing was open, bool `[T]`."""
+        return torch.zeros_like(self._ids, dtype=torch.bool)
+
+
 class _Behind(Along):
     """Tokens of one request, behind others of it that are known on the host."""
 
