@@ -68,11 +68,13 @@ def _parts(selector: Selector) -> Iterator[Following]:
                 yield from following(term)
 
 
-def named_ids(leaves: Iterable[Following]) -> tuple[Id, ...]:
-    """Return the ids that the markers of some selectors are made of."""
-    openings = map(opening_of, leaves)
-    found = {i for each in openings for part in each for one in part for i in one}
-    return tuple(sorted(found, key=str))
+def told_apart(leaves: Iterable[Following]) -> tuple[Token, ...]:
+    """Return sets of ids: those that no set tells apart are alike to the markers of `leaves`."""
+    parts = [part for leaf in leaves for part in opening_of(leaf) if part]
+    alone = [tuple(one[0] for one in part if len(one) == 1) for part in parts]
+    within = {i for part in parts for one in part if len(one) > 1 for i in one}
+    found = [*alone, *((one,) for one in sorted(within, key=str))]
+    return tuple(Token(ids=ids) for ids in dict.fromkeys(found) if ids)
 
 
 def longest(leaves: Iterable[Following]) -> int:

@@ -8,11 +8,11 @@ changing it, so what can be at a position can be at every later one: the least i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from interv.document.markers import Following, Id, Opening, opening_of, selects, single_ids, step
+from interv.document.markers import Following, Id, Opening, opening_of, single_ids, step
 from interv.document.spec import Selector, Token
 
 # More are not walked: then selectors count as able to hold in every way.
@@ -41,21 +41,22 @@ class _State(NamedTuple):
 def pasts(leaves: tuple[Following, ...], kinds: tuple[Id, ...]) -> tuple[Past, ...] | None:
     """Return every token that some request can have, as far as `leaves` can tell it, nearest first.
 
-    `kinds` are ids that other selectors tell apart; one of them is named by no selector at all.
+    `kinds` is one id of each kind that selectors tell apart; one of them is named by none.
     None where there would be too many.
     """
     openings = tuple(dict.fromkeys(map(opening_of, leaves)))
-    begins = {one[:n] for o in openings for part in o for one in part for n in range(len(one) + 1)}
-    alphabet = tuple(dict.fromkeys([*(i for one in begins for i in one), *kinds]))
+    markers = {one for each in openings for part in each for one in part}
+    begins = {one[:n] for one in markers for n in range(len(one) + 1)}
     reached: dict[_State, tuple[Id, ...]] = {_State((), frozenset()): ()}
     found: dict[tuple[Id, frozenset[Following]], Past] = {}
     waiting = list(reached)
     for state in waiting:
         earlier = reached[state]
-        for one in sorted(alphabet, key=str):
-            held = frozenset(_held(leaves, state, one))
+        for one in kinds:
+            ids = (*state.end, one)
+            after = _after(openings, begins, state, ids)
+            held = _held(leaves, state.open, after.open)
             found.setdefault((one, held), Past(one, earlier, held))
-            after = _after(openings, begins, state, one)
             if after not in reached:
                 reached[after] = (*earlier, one)
                 waiting.append(after)
@@ -64,21 +65,33 @@ def pasts(leaves: tuple[Following, ...], kinds: tuple[Id, ...]) -> tuple[Past, .
     return tuple(found.values())
 
 
-def _held(leaves: Sequence[Following], state: _State, one: Id) -> Iterator[Following]:
-    ids = (*state.end, one)
+@lru_cache(maxsize=4096)
+def _held(
+    leaves: tuple[Following, ...], was: frozenset[Opening], now: frozenset[Opening]
+) -> frozenset[Following]:
+    """Return the selectors that hold for a token before which `was` is open, and `now` after it."""
+    found = []
     for leaf in leaves:
-        if selects(leaf, opening_of(leaf) in state.open, ids):
-            yield leaf
+        opening = opening_of(leaf)
+        before, after = opening in was, opening in now
+        wanted = {"after": before, "before": not after, "between": before and after}
+        if wanted[leaf.kind]:
+            found.append(leaf)
+    return frozenset(found)
 
 
 def _after(
-    openings: Sequence[Opening], begins: set[tuple[Id, ...]], state: _State, one: Id
+    openings: Sequence[Opening],
+    begins: set[tuple[Id, ...]],
+    state: _State,
+    ids: tuple[Id, ...],
 ) -> _State:
-    ids = (*state.end, one)
-    is_open = frozenset(each for each in openings if step(each, each in state.open, ids))
-    while ids not in begins:
-        ids = ids[1:]
-    return _State(ids, is_open)
+    is_open = state.open
+    # Only what begins a marker can end one.
+    near = tuple(ids[n:] for n in range(len(ids)) if ids[n:] in begins)
+    if near:
+        is_open = frozenset(one for one in openings if step(one, one in is_open, ids))
+    return _State(near[0] if near else (), is_open)
 
 
 def truth_of_pasts(

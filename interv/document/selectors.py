@@ -21,7 +21,7 @@ from itertools import islice, product
 from operator import and_, or_
 from typing import NamedTuple
 
-from interv.document.markers import Following, following, follows, named_ids, single_ids
+from interv.document.markers import Following, following, follows, single_ids, told_apart
 from interv.document.pasts import pasts, truth_of_pasts
 from interv.document.spec import (
     After,
@@ -184,8 +184,7 @@ def _with_pasts(
     selector: Selector, leaves: Sequence[Selector], followed: tuple[Following, ...]
 ) -> Witness | None:
     """Return the first token that satisfies `selector`, in the nearest place and with any past."""
-    named = Token(ids=named_ids(followed))
-    known = pasts(followed, tuple(_kinds_of_ids((*leaves, named))))
+    known = pasts(followed, tuple(_kinds_of_ids((*leaves, *told_apart(followed)))))
     if known is None:
         raise Undecided
     places = list(_places(leaves, max(past.least for past in known)))
