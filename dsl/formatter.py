@@ -122,7 +122,7 @@ def _gap(before: str, after: str) -> str:
         return " "  # an open bound: in [-1.0, ]
     tight = before in TIGHT_AFTER and after != "COMMA"
     tight = tight or (before == "LSQB" and after == "COMMA") or after in TIGHT_BEFORE
-    tight = tight or (after == "LSQB" and before != "IN")
+    tight = tight or (after == "LSQB" and before not in ("IN", "COMMA"))
     tight = tight or (after == "LPAR" and before not in GROUPING)
     return "" if tight else " "
 

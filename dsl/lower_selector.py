@@ -44,9 +44,16 @@ def lower_selector(
             ]
             return {"kind": "and" if kind == "all_of" else "or", "terms": terms}
         case "token":
-            for i, one in enumerate(node.children[1:]):
-                spans[*path, "ids", i] = values.span(one)
-            return {"kind": "token", "ids": [_id(one, values) for one in node.children[1:]]}
+            return _token(node, values, spans, path)
+        case "follows" | "precedes" as kind:
+            marker = _token(node.children[1], values, spans, (*path, "mark"))
+            return {"kind": "after" if kind == "follows" else "before", "mark": marker}
+        case "between":
+            start, end = (
+                _token(one, values, spans, (*path, name))
+                for one, name in ((node.children[1], "start"), (node.children[3], "end"))
+            )
+            return {"kind": "between", "start": start, "end": end}
         case _:
             return _place(node, values)
 
@@ -63,10 +70,23 @@ def _place(node: Tree[Token], values: Values) -> dict[str, Any]:
             return {"kind": "phase", "phase": phase}
 
 
-def _id(node: Tree[Token], values: Values) -> int | str:
+def _token(
+    node: Tree[Token], values: Values, spans: dict[SpecPath, Span], path: SpecPath
+) -> dict[str, Any]:
+    spans[path] = values.span(node)
+    for i, one in enumerate(node.children[1:]):
+        spans[*path, "ids", i] = values.span(one)
+    return {"kind": "token", "ids": [_id(one, values) for one in node.children[1:]]}
+
+
+def _id(node: Tree[Token], values: Values) -> int | str | list[int]:
     token = node.children[0]
-    if token.type == "STRING":
-        return values.text(token)
+    if isinstance(token, Tree):
+        return [_number(one, values) for one in token.children]
+    return values.text(token) if token.type == "STRING" else _number(token, values)
+
+
+def _number(token: Token, values: Values) -> int:
     value = values.integer(token)
     if value < 0:
         values.errors.append(

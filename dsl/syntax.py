@@ -17,7 +17,7 @@ CLAUSE_TOKENS = frozenset(word.upper() for clauses in CLAUSES.values() for word 
 EDIT_TOKENS = frozenset({"STEER", "CAP", "ABLATE", "REPLACE", "ROTATE", "APPLY"})
 OTHER_WORDS = frozenset(
     {"INTERV", "KEY", "UNIT", "ALL", "PROMPT", "GENERATED", "TOKEN", "AND", "OR", "NOT"}
-    | {"NORM", "OVER"}
+    | {"NORM", "OVER", "BEFORE", "BETWEEN"}
 )
 VECTOR_TOKENS = frozenset(word.upper() for word in VECTOR_OPTIONS)
 KEYWORDS = STATEMENT_TOKENS | DECLARATION_TOKENS | CLAUSE_TOKENS | OTHER_WORDS | VECTOR_TOKENS

@@ -12,8 +12,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from interv.builder import (
+        after,
         all_of,
         any_of,
+        before,
+        between,
         everything,
         gate,
         generated,
@@ -51,6 +54,7 @@ _HOMES = {
     **dict.fromkeys(("all_of", "any_of", "everything", "gate", "generated"), "interv.builder"),
     **dict.fromkeys(("layers", "new_document", "post_attn", "post_block"), "interv.builder"),
     **dict.fromkeys(("pre_attn", "prompt", "token"), "interv.builder"),
+    **dict.fromkeys(("after", "before", "between"), "interv.builder"),
     **dict.fromkeys(("dump_json", "dump_yaml", "load_data"), "interv.load"),
     **dict.fromkeys(("load_document", "load_text"), "interv.load"),
     **dict.fromkeys(
@@ -77,6 +81,9 @@ __all__ = [  # noqa: RUF022  (in the order in which a reader meets them)
     "prompt",
     "generated",
     "token",
+    "after",
+    "before",
+    "between",
     "all_of",
     "any_of",
     "gate",

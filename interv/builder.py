@@ -19,8 +19,11 @@ from interv.document.checks import check_document
 from interv.document.document import Document
 from interv.document.notation import (
     Select,
+    after,
     all_of,
     any_of,
+    before,
+    between,
     everything,
     generated,
     layers,
@@ -55,8 +58,11 @@ __all__ = [
     "DocumentBuilder",
     "ProgramBuilder",
     "Select",
+    "after",
     "all_of",
     "any_of",
+    "before",
+    "between",
     "everything",
     "gate",
     "generated",

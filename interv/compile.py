@@ -79,7 +79,7 @@ class Compilation:
     plan: Plan
     bundle: Bundle
     conflict: Conflict  # where programs of one request meet
-    token_ids: Mapping[str, int]  # what each `token("text")` of the documents became
+    token_ids: Mapping[str, tuple[int, ...]]  # what each `token("text")` of the documents became
 
 
 def compile_documents(
@@ -104,7 +104,7 @@ def compile_documents(
     from interv.passes.place import place
 
     errors: list[IntervError] = []
-    ids: dict[str, int] = {}
+    ids: dict[str, tuple[int, ...]] = {}
     resolved = list(_resolve(documents, encode, ids, errors))
     errors += named_twice(documents)
     default, conflict = default_program(documents, errors), conflict_policy(documents, errors)
@@ -136,7 +136,7 @@ def _sinks(document: Document) -> Mapping[str, SinkUse]:
 def _resolve(
     documents: Sequence[Document],
     encode: Encode | None,
-    ids: dict[str, int],
+    ids: dict[str, tuple[int, ...]],
     errors: list[IntervError],
 ) -> Iterable[Document]:
     """Yield the documents that are fine with ids in place of texts, and collect those ids."""

@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 from interv.document.spec import (
     Ablate,
     AdapterDecl,
+    After,
     And,
     Apply,
     At,
+    Before,
+    Between,
     Cap,
     Capture,
     Everything,
@@ -35,7 +38,8 @@ from interv.document.spec import (
 from interv.dsl.clauses import DECLARATIONS, STATEMENTS
 
 CLAUSE_WORDS = ("at", "by", "when", "gate", "keep", "norm", "prompt", "token", "not", "unit")
-WORDS = (*STATEMENTS, *DECLARATIONS, *CLAUSE_WORDS, "x1")
+FOLLOWING_WORDS = ("before", "between", "and")
+WORDS = (*STATEMENTS, *DECLARATIONS, *CLAUSE_WORDS, *FOLLOWING_WORDS, "x1")
 names = st.one_of(
     st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True), st.sampled_from(WORDS)
 )
@@ -69,7 +73,20 @@ def combine(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
     )
 
 
-any_selectors = st.recursive(leaves(st.integers(0, 9) | texts), combine, max_leaves=6)
+def followers(token_ids: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Selectors that follow markers."""
+    sequences = st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple)
+    marks = st.builds(Token, ids=st.lists(token_ids | sequences, min_size=1, max_size=2).map(tuple))
+    return st.one_of(
+        st.builds(After, mark=marks),
+        st.builds(Before, mark=marks),
+        st.builds(Between, start=marks, end=marks),
+    )
+
+
+any_selectors = st.recursive(
+    leaves(st.integers(0, 9) | texts) | followers(st.integers(0, 9) | texts), combine, max_leaves=6
+)
 
 
 def _runnable(leaf: object) -> bool:
@@ -83,6 +100,11 @@ def _runnable(leaf: object) -> bool:
 
 runnable_selectors = st.recursive(
     leaves(st.integers(0, 3)).filter(_runnable), combine, max_leaves=6
+)
+selectors_along = st.recursive(
+    leaves(st.integers(0, 3)).filter(_runnable) | followers(st.integers(0, 3)),
+    combine,
+    max_leaves=6,
 )
 selectors_with_texts = st.recursive(
     leaves(st.integers(0, 4) | st.text("ab", max_size=4)).filter(_runnable), combine, max_leaves=6

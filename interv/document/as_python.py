@@ -8,9 +8,12 @@ from keyword import iskeyword
 from interv.document.selectors import phase_text
 from interv.document.spec import (
     Ablate,
+    After,
     And,
     Apply,
     At,
+    Before,
+    Between,
     Cap,
     Capture,
     Edit,
@@ -37,6 +40,7 @@ from interv.document.spec import (
 HEADER = """\
 from interv.builder import all_of, any_of, everything, gate, generated, layers, new_document
 from interv.builder import post_attn, post_block, pre_attn, prompt, token
+from interv.builder import after, before, between
 
 doc = new_document()"""
 
@@ -171,7 +175,12 @@ def _selector(selector: Selector) -> str:
         case InPhase() | At() | Slice():
             return phase_text(selector)
         case Token():
-            return f"token({', '.join(map(repr, selector.ids))})"
+            ids = ([*one] if isinstance(one, tuple) else one for one in selector.ids)
+            return f"token({', '.join(map(repr, ids))})"
+        case After() | Before():
+            return f"{selector.kind}({_selector(selector.mark)})"
+        case Between():
+            return f"between({_selector(selector.start)}, {_selector(selector.end)})"
         case Not():
             term = _selector(selector.term)
             return f"~({term})" if isinstance(selector.term, And | Or) else f"~{term}"

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from interv.document.document import Document, SpecPath
 from interv.document.gates import gate_faults
+from interv.document.marker_faults import ids_of, marker_faults
 from interv.document.selectors import negative_generated, satisfiable, selector_text
 from interv.document.spec import (
     And,
@@ -28,7 +29,6 @@ from interv.document.spec import (
     SiteRef,
     Slice,
     Statement,
-    Token,
 )
 from interv.document.token_texts import could_match, leaves
 from interv.document.vector_options import vector_faults
@@ -279,11 +279,13 @@ def _selector_faults(
     for where, leaf in leaves(path, selector):
         numbers = [leaf.index] if isinstance(leaf, At) else []
         numbers += [leaf.start or 0, leaf.stop or 0] if isinstance(leaf, Slice) else []
-        numbers += (
-            [one for one in leaf.ids if isinstance(one, int)] if isinstance(leaf, Token) else []
-        )
+        numbers += [one for one in ids_of(leaf) if isinstance(one, int)]
         for number in numbers:
             yield from _integer(document, where, number)
+        wrong = list(marker_faults(document, where, leaf))
+        yield from wrong
+        if wrong:
+            continue
         if negative_generated(leaf):
             yield IntervError(
                 "E210",

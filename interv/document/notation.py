@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import TypeAlias
 
 from interv.document.selectors import selector_text
 from interv.document.spec import (
+    After,
     And,
     At,
+    Before,
+    Between,
     Everything,
     InPhase,
     LayerRange,
@@ -111,9 +115,35 @@ prompt = SelectPhase(InPhase(phase="prompt"), "prompt")
 generated = SelectPhase(InPhase(phase="generated"), "generated")
 
 
-def token(*ids: int | str) -> Select:
-    """Select the tokens whose input id is one of `ids` (or the id of such a text)."""
-    return Select(validate(Token, {"ids": ids}))
+@dataclass(frozen=True, slots=True)
+class SelectToken(Select):
+    """`token(…)`, which can also be a marker: `after(token("</think>"))`."""
+
+    token: Token
+
+
+def token(*ids: int | str | Sequence[int]) -> SelectToken:
+    """Select the tokens whose input id is one of `ids` (or the id of such a text).
+
+    As a marker, it may name sequences of ids and texts of several tokens.
+    """
+    found = validate(Token, {"ids": ids})
+    return SelectToken(found, found)
+
+
+def after(mark: SelectToken) -> Select:
+    """Select the tokens that follow the first `mark` of a request."""
+    return Select(After(mark=mark.token))
+
+
+def before(mark: SelectToken) -> Select:
+    """Select the tokens until the first `mark` of a request ends; its last token is left out."""
+    return Select(Before(mark=mark.token))
+
+
+def between(start: SelectToken, end: SelectToken) -> Select:
+    """Select the tokens that follow a `start` until an `end` ends; its last token is left out."""
+    return Select(Between(start=start.token, end=end.token))
 
 
 def all_of(*terms: Select) -> Select:

@@ -9,6 +9,7 @@ position `x` with a constant, or its distance from the prompt's end `y = x - pro
 a constant, or the id with a set. So the truth of a selector is constant on the cells between
 those constants, and one token of each cell that a request can have (`x >= 0`,
 `prompt_length = x - y >= 1`) decides. Reference: the small-model property of such formulas.
+Selectors that follow earlier tokens add what can have come before, from `pasts`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,22 @@ from itertools import islice, product
 from operator import and_, or_
 from typing import NamedTuple
 
-from interv.document.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+from interv.document.markers import Following, following, follows, single_ids, told_apart
+from interv.document.pasts import pasts, truth_of_pasts
+from interv.document.spec import (
+    After,
+    And,
+    At,
+    Before,
+    Between,
+    Everything,
+    InPhase,
+    Not,
+    Or,
+    Selector,
+    Slice,
+    Token,
+)
 from interv.errors import IntervError
 
 # So many tokens are tried one by one, which most questions take less than.
@@ -33,13 +49,25 @@ class Witness(NamedTuple):
     position: int
     prompt_length: int
     token_id: int | str  # a text where the selector names one, else an id
+    earlier: tuple[int | str, ...] = ()  # the tokens before it, as far back as they matter
 
 
-def holds(selector: Selector, position: int, prompt_length: int, token_id: int | str) -> bool:
+class Undecided(Exception):
+    """A selector follows more markers together than are looked through."""
+
+
+def holds(
+    selector: Selector,
+    position: int,
+    prompt_length: int,
+    token_id: int | str,
+    earlier: Sequence[int | str] = (),
+) -> bool:
     """Say whether `selector` holds for one token.
 
     `position` is absolute and 0-based, `prompt_length` counts the tokens of the original prompt,
-    `token_id` is the id that is fed at `position`. Raises E210 for a negative `generated` index.
+    `token_id` is the id that is fed at `position`, `earlier` are the ids that were fed directly
+    before it; none before those belongs to a marker. Raises E210 for a negative `generated` index.
     """
     match selector:
         case Everything():
@@ -48,12 +76,14 @@ def holds(selector: Selector, position: int, prompt_length: int, token_id: int |
             return _in_place(selector, position, prompt_length)
         case Token():
             return token_id in selector.ids
+        case After() | Before() | Between():
+            return follows(selector, (*earlier, token_id))
         case Not():
-            return not holds(selector.term, position, prompt_length, token_id)
-        case And():
-            return all(holds(term, position, prompt_length, token_id) for term in selector.terms)
-        case Or():
-            return any(holds(term, position, prompt_length, token_id) for term in selector.terms)
+            return not holds(selector.term, position, prompt_length, token_id, earlier)
+        case And(terms=terms):
+            return all(holds(one, position, prompt_length, token_id, earlier) for one in terms)
+        case Or(terms=terms):
+            return any(holds(one, position, prompt_length, token_id, earlier) for one in terms)
 
 
 def _in_place(selector: InPhase | At | Slice, position: int, prompt_length: int) -> bool:
@@ -76,8 +106,14 @@ def _from_end(bound: int, length: int) -> int:
 
 
 def satisfiable(selector: Selector) -> bool:
-    """Say whether some token of some request satisfies `selector`."""
-    return witness(selector) is not None
+    """Say whether some token of some request satisfies `selector`.
+
+    Exact, except that one which follows too many markers to look through counts as satisfiable.
+    """
+    try:
+        return witness(selector) is not None
+    except Undecided:
+        return True
 
 
 def overlap(a: Selector, b: Selector) -> bool:
@@ -104,9 +140,12 @@ def witness(selector: Selector) -> Witness | None:
     """Return a token that satisfies `selector`, or None where there is none.
 
     Looks at (constants on x + 1) x (constants on y + 1) x (kinds of ids + 1) tokens, whatever the
-    length of a range. A text in `token(…)` counts as an id of its own.
+    length of a range, each with every past that matters. A text in `token(…)` counts as an id of
+    its own. Raises Undecided where there are too many pasts.
     """
     leaves = tuple(atoms(selector))
+    if followed := following(selector):
+        return _with_pasts(selector, leaves, followed)
     places, kinds = list(_places(leaves)), _kinds_of_ids(leaves)
     for (x, y), token_id in islice(product(places, kinds), QUICK):
         if holds(selector, x, x - y, token_id):
@@ -125,12 +164,10 @@ def _among(
     The truth of a part at every place is one integer, a bit a place.
     """
     cells = _Cells(places)
-    truth: dict[Selector, int | frozenset[int | str]] = {}
-    for leaf in dict.fromkeys(leaves):
+    truth = cells.truth(leaves)
+    for leaf in leaves:
         if isinstance(leaf, Token):
-            truth[leaf] = frozenset(leaf.ids)
-        elif isinstance(leaf, InPhase | At | Slice):
-            truth[leaf] = cells.of(leaf)
+            truth[leaf] = frozenset(single_ids(leaf))
     every = (1 << len(places)) - 1
     found = []
     for k, token_id in enumerate(kinds):
@@ -141,6 +178,23 @@ def _among(
     place, kind = min(found)
     x, y = places[place]
     return Witness(x, x - y, kinds[kind])
+
+
+def _with_pasts(
+    selector: Selector, leaves: Sequence[Selector], followed: tuple[Following, ...]
+) -> Witness | None:
+    """Return the first token that satisfies `selector`, in the nearest place and with any past."""
+    known = pasts(followed, tuple(_kinds_of_ids((*leaves, *told_apart(followed)))))
+    if known is None:
+        raise Undecided
+    places = list(_places(leaves, max(past.least for past in known)))
+    cells, every = _Cells(places), (1 << len(places)) - 1
+    truth = cells.truth(leaves) | truth_of_pasts(leaves, known)
+    for i, past in enumerate(known):
+        if bits := _bits(selector, truth, every, i) & cells.beyond(0, past.least):
+            x, y = places[(bits & -bits).bit_length() - 1]
+            return Witness(x, x - y, past.token_id, past.earlier)
+    return None
 
 
 class _Cells:
@@ -156,6 +210,11 @@ class _Cells:
             signs = ["1" if one >= bound else "0" for one in self._columns[axis]]
             self._known[axis, bound] = int("".join(signs), 2)
         return self._known[axis, bound]
+
+    def truth(self, leaves: Iterable[Selector]) -> dict[Selector, int | frozenset[int | str]]:
+        """Return the places that each part selects which asks for nothing else."""
+        found = dict.fromkeys(one for one in leaves if isinstance(one, InPhase | At | Slice))
+        return {one: self.of(one) for one in found}
 
     def of(self, leaf: InPhase | At | Slice) -> int:
         """Return the places that a part selects."""
@@ -207,8 +266,10 @@ def atoms(selector: Selector) -> Iterator[Selector]:
             yield selector
 
 
-def _places(leaves: Iterable[Selector]) -> Iterator[tuple[int, int]]:
+def _places(leaves: Iterable[Selector], least: int = 0) -> Iterator[tuple[int, int]]:
     """Yield (x, y) of one token of each cell: the largest x and the smallest y in it.
+
+    Cells without an end have one whose x is `least` or more.
 
     A cell holds a token exactly if those two satisfy `x - y >= 1`.
     """
@@ -219,7 +280,7 @@ def _places(leaves: Iterable[Selector]) -> Iterator[tuple[int, int]]:
         for bound in _borders(leaf):
             from_start = isinstance(leaf, At | Slice) and leaf.phase == "prompt" and bound[1]
             (on_x if from_start else on_y).add(bound[0])
-    beyond = max(max(on_x), max(on_y) + 1)
+    beyond = max(max(on_x), max(on_y) + 1, least)
     xs = sorted({border - 1 for border in on_x if border > 0} | {beyond})
     ys = [min(on_y) - 1, *sorted(on_y)]
     return ((x, y) for x, y in product(xs, ys) if x - y >= 1)
@@ -240,7 +301,7 @@ def _borders(leaf: Selector) -> Iterator[tuple[int, bool]]:
 
 def _kinds_of_ids(leaves: Iterable[Selector]) -> list[int | str]:
     """Return one id of each kind that the `token(…)` leaves can tell apart, and a fresh one."""
-    sets = [frozenset(leaf.ids) for leaf in leaves if isinstance(leaf, Token)]
+    sets = [frozenset(single_ids(leaf)) for leaf in leaves if isinstance(leaf, Token)]
     kinds: dict[tuple[bool, ...], int | str] = {}
     known = {one for ids in sets for one in ids}
     for one in sorted(known, key=str):
@@ -278,6 +339,12 @@ def selector_text(selector: Selector) -> str:
             return phase_text(selector)
         case Token():
             return f"token({', '.join(_id_text(one) for one in selector.ids)})"
+        case After():
+            return f"after {selector_text(selector.mark)}"
+        case Before():
+            return f"before {selector_text(selector.mark)}"
+        case Between():
+            return f"between {selector_text(selector.start)} and {selector_text(selector.end)}"
         case Not():
             return f"not {_operand(selector.term, (And, Or))}"
         case And():
@@ -294,7 +361,9 @@ def phase_text(selector: InPhase | At | Slice) -> str:
     return f"{selector.phase}[{':'.join('' if n is None else str(n) for n in bounds)}]"
 
 
-def _id_text(one: int | str) -> str:
+def _id_text(one: int | str | tuple[int, ...]) -> str:
+    if isinstance(one, tuple):
+        return str([*one])
     return str(one) if isinstance(one, int) else json.dumps(one, ensure_ascii=False)
 
 

@@ -76,11 +76,43 @@ class Slice(Node):
     stop: Whole | None = None
 
 
+TokenId: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
+IdSequence: TypeAlias = Annotated[tuple[TokenId, ...], Field(min_length=1)]
+
+
 class Token(Node):
-    """`token(…)`: the current input token is one of these ids (or the id of such a text)."""
+    """`token(…)`: the current input token is one of these ids (or the id of such a text).
+
+    As a marker of `after`, `before` and `between` it may name sequences of ids, `[5, 6]`.
+    """
 
     kind: Literal["token"] = "token"
-    ids: tuple[Annotated[int, Field(strict=True, ge=0)] | str, ...] = Field(min_length=1)
+    ids: tuple[TokenId | str | IdSequence, ...] = Field(min_length=1)
+
+
+class After(Node):
+    """`after token(…)`: one of these markers ended at an earlier token of the request."""
+
+    kind: Literal["after"] = "after"
+    mark: Token
+
+
+class Before(Node):
+    """`before token(…)`: none of these markers has ended at this token or an earlier one."""
+
+    kind: Literal["before"] = "before"
+    mark: Token
+
+
+class Between(Node):
+    """`between token(…) and token(…)`: the last marker that ended before this token is a `start`.
+
+    The token that ends an `end` is not between.
+    """
+
+    kind: Literal["between"] = "between"
+    start: Token
+    end: Token
 
 
 class Not(Node):
@@ -105,7 +137,8 @@ class Or(Node):
 
 
 Selector: TypeAlias = Annotated[
-    Everything | InPhase | At | Slice | Token | Not | And | Or, Field(discriminator="kind")
+    Everything | InPhase | At | Slice | Token | After | Before | Between | Not | And | Or,
+    Field(discriminator="kind"),
 ]
 
 

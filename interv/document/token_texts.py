@@ -1,4 +1,7 @@
-"""Texts in `token("…")`: the ids that a model's tokenizer gives them, one for each text."""
+"""Texts in `token("…")`: the ids that a model's tokenizer gives them.
+
+One for each text, except in the markers of `after`, `before` and `between`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,21 @@ from pathlib import Path
 from typing import TypeAlias
 
 from interv.document.document import Document, SpecPath
+from interv.document.markers import LONGEST_MARKER, Following
 from interv.document.selectors import satisfiable, selector_text
-from interv.document.spec import And, Capture, Everything, Not, Or, Selector, Statement, Token
+from interv.document.spec import (
+    After,
+    And,
+    Before,
+    Between,
+    Capture,
+    Everything,
+    Not,
+    Or,
+    Selector,
+    Statement,
+    Token,
+)
 from interv.errors import IntervError, Span, raise_all
 from interv.files import MIB, check_regular
 
@@ -23,31 +39,38 @@ LARGEST_TOKENIZER = 512 * MIB
 def resolve_texts(document: Document, encode: Encode | None) -> Document:
     """Return the document with ids in place of texts.
 
-    Each `token(…)` then holds ids only, each once, in the order of their first occurrence.
-    `encode` gives the ids of a text without special tokens; None where no tokenizer is known.
-    Raises E213 for a text that is not exactly one token, E214 for a text without a tokenizer.
+    Each `token(…)` then holds ids only, each once, in the order of their first occurrence; a
+    marker holds sequences of ids too. `encode` gives the ids of a text without special tokens;
+    None where no tokenizer is known. Raises E213 for a text that is not exactly one token, E214
+    for a text without a tokenizer, E851 for a marker of no token or too many.
     """
     return with_ids(document, token_ids(document, encode))
 
 
-def token_ids(document: Document, encode: Encode | None) -> dict[str, int]:
-    """Return the id of every text of a document. Raises E213 and E214, each text once."""
-    ids: dict[str, int] = {}
+def token_ids(document: Document, encode: Encode | None) -> dict[str, tuple[int, ...]]:
+    """Return the ids of every text of a document. Raises E213, E214, E851, each text once."""
+    ids: dict[str, tuple[int, ...]] = {}
     errors: list[IntervError] = []
+    single = texts(document, markers=False)
     for text, path in texts(document).items():
+        path = single.get(text, path)
         span, place = document.span(*path), _place(document, path)
         if encode is None:
             errors.append(_no_tokenizer(text, span, place))
-        elif len(pieces := encode(text)) == 1:
-            ids[text] = int(pieces[0])
-        else:
+            continue
+        pieces = encode(text)
+        if text in single and len(pieces) != 1:
             errors.append(_not_one(text, pieces, encode, span, place))
+        elif not 1 <= len(pieces) <= LONGEST_MARKER:
+            errors.append(_no_marker(text, len(pieces), span, place))
+        else:
+            ids[text] = tuple(map(int, pieces))
     raise_all(errors)
     return ids
 
 
-def with_ids(document: Document, ids: Mapping[str, int]) -> Document:
-    """Return the document with each text replaced by its id in `ids`."""
+def with_ids(document: Document, ids: Mapping[str, tuple[int, ...]]) -> Document:
+    """Return the document with each text replaced by its ids in `ids`."""
     programs = tuple(
         program.model_copy(
             update={"statements": tuple(_statement(one, ids) for one in program.statements)}
@@ -57,18 +80,36 @@ def with_ids(document: Document, ids: Mapping[str, int]) -> Document:
     return replace(document, spec=document.spec.model_copy(update={"programs": programs}))
 
 
-def texts(document: Document) -> dict[str, SpecPath]:
-    """Return every text that a `token(…)` of the document names, and where it stands first."""
+def texts(document: Document, *, markers: bool = True) -> dict[str, SpecPath]:
+    """Return every text that a `token(…)` of the document names, and where it stands first.
+
+    Without `markers`, only those that have to be one token.
+    """
     found: dict[str, SpecPath] = {}
     for i, program in enumerate(document.spec.programs):
         for j, statement in enumerate(program.statements):
             field = _field(statement)
             path = ("programs", i, "statements", j, field)
             for where, leaf in leaves(path, getattr(statement, field)):
-                for k, one in enumerate(leaf.ids if isinstance(leaf, Token) else ()):
-                    if isinstance(one, str):
-                        found.setdefault(one, (*where, "ids", k))
+                if isinstance(leaf, Following) and not markers:
+                    continue
+                for at, token in tokens_of(where, leaf):
+                    for k, one in enumerate(token.ids):
+                        if isinstance(one, str):
+                            found.setdefault(one, (*at, "ids", k))
     return found
+
+
+def tokens_of(path: SpecPath, leaf: Selector) -> Iterator[tuple[SpecPath, Token]]:
+    """Yield each `token(…)` of a part of a selector, markers too, with its path."""
+    match leaf:
+        case Token():
+            yield path, leaf
+        case After() | Before():
+            yield (*path, "mark"), leaf.mark
+        case Between():
+            yield (*path, "start"), leaf.start
+            yield (*path, "end"), leaf.end
 
 
 def leaves(path: SpecPath, selector: Selector) -> Iterator[tuple[SpecPath, Selector]]:
@@ -94,7 +135,7 @@ def could_match(selector: Selector) -> bool:
 def _widest(selector: Selector, *, negated: bool) -> Selector:
     """Return what holds wherever `selector` can hold, or only where it must if `negated`."""
     match selector:
-        case Token(ids=ids) if any(isinstance(one, str) for one in ids):
+        case Token() | After() | Before() | Between() if _names_text(selector):
             return Not(term=Everything()) if negated else Everything()
         case Not():
             return Not(term=_widest(selector.term, negated=not negated))
@@ -105,20 +146,27 @@ def _widest(selector: Selector, *, negated: bool) -> Selector:
             return selector
 
 
+def _names_text(leaf: Selector) -> bool:
+    return any(isinstance(one, str) for _, token in tokens_of((), leaf) for one in token.ids)
+
+
 def _field(statement: Statement) -> str:
     return "tokens" if isinstance(statement, Capture) else "when"
 
 
-def _statement(statement: Statement, ids: Mapping[str, int]) -> Statement:
+def _statement(statement: Statement, ids: Mapping[str, tuple[int, ...]]) -> Statement:
     field = _field(statement)
     return statement.model_copy(update={field: _selector(getattr(statement, field), ids)})
 
 
-def _selector(selector: Selector, ids: Mapping[str, int]) -> Selector:
+def _selector(selector: Selector, ids: Mapping[str, tuple[int, ...]]) -> Selector:
     match selector:
         case Token():
-            found = (ids[one] if isinstance(one, str) else one for one in selector.ids)
-            return Token(ids=tuple(dict.fromkeys(found)))
+            return _token(selector, ids)
+        case After() | Before():
+            return selector.model_copy(update={"mark": _token(selector.mark, ids)})
+        case Between(start=start, end=end):
+            return Between(start=_token(start, ids), end=_token(end, ids))
         case Not():
             return Not(term=_selector(selector.term, ids))
         case And() | Or():
@@ -126,6 +174,12 @@ def _selector(selector: Selector, ids: Mapping[str, int]) -> Selector:
             return selector.model_copy(update={"terms": terms})
         case _:
             return selector
+
+
+def _token(token: Token, ids: Mapping[str, tuple[int, ...]]) -> Token:
+    found = (ids[one] if isinstance(one, str) else one for one in token.ids)
+    plain = (one[0] if isinstance(one, tuple) and len(one) == 1 else one for one in found)
+    return Token(ids=tuple(dict.fromkeys(plain)))
 
 
 def token_text(text: str) -> str:
@@ -167,6 +221,16 @@ def _not_one(
         f"{len(pieces)} tokens",
         notes=notes,
         helps=helps,
+    )
+
+
+def _no_marker(text: str, count: int, span: Span | None, place: tuple[str, ...]) -> IntervError:
+    return IntervError(
+        "E851",
+        f"{token_text(text)} is {count} tokens of this model",
+        span,
+        f"{count} tokens",
+        notes=(f"a marker has 1 to {LONGEST_MARKER} tokens", *place),
     )
 
 

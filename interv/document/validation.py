@@ -37,6 +37,7 @@ BY_FIELD: Mapping[str, type[BaseModel]] = {
     "site": specs.SiteRef,
     "gate": specs.Gate,
     "layers": specs.LayerRange,
+    **dict.fromkeys(("mark", "start", "end"), specs.Token),
 }
 BY_KIND: Mapping[str, type[BaseModel]] = {
     "all": specs.Everything,
@@ -44,6 +45,9 @@ BY_KIND: Mapping[str, type[BaseModel]] = {
     "at": specs.At,
     "slice": specs.Slice,
     "token": specs.Token,
+    "after": specs.After,
+    "before": specs.Before,
+    "between": specs.Between,
     "not": specs.Not,
     "and": specs.And,
     "or": specs.Or,

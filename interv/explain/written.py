@@ -21,7 +21,7 @@ from interv.document.spec import (
 )
 from interv.document.token_texts import texts, token_text
 from interv.document.wording import layer_text, number_text, place_text
-from interv.dsl.printer import capture_texts, sink_text, strength_text, vector_text
+from interv.dsl.printer import capture_texts, gate_text, sink_text, strength_text, vector_text
 from interv.kv.memory import bound_lines
 from interv.kv.settings import KvSettings, advice, settings_of
 from interv.model import KvFacts
@@ -113,13 +113,17 @@ def _kv_lines(settings: KvSettings, model: KvFacts | None) -> tuple[str, ...]:
 
 
 def _tokens(document: Document, compilation: Compilation | None) -> tuple[Row, ...]:
-    """Say which id each text became, where it stands first; nothing without a tokenizer."""
+    """Say which ids each text became, where it stands first; nothing without a tokenizer."""
     ids = compilation.token_ids if compilation else {}
     return tuple(
-        Row((token_text(text), f"= {ids[text]}"), document.where(*path))
+        Row((token_text(text), f"= {_ids_text(ids[text])}"), document.where(*path))
         for text, path in texts(document).items()
         if text in ids
     )
+
+
+def _ids_text(ids: tuple[int, ...]) -> str:
+    return str(ids[0]) if len(ids) == 1 else str([*ids])
 
 
 def _program(document: Document, index: int) -> ProgramRows:

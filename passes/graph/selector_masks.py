@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import Tensor
 
-from interv.document.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+from interv.document.markers import following
+from interv.document.spec import (
+    After,
+    And,
+    At,
+    Before,
+    Between,
+    Everything,
+    InPhase,
+    Not,
+    Or,
+    Selector,
+    Slice,
+    Token,
+)
+from interv.passes.graph.along import Along, Walk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,6 +34,18 @@ class Tokens:
     position: Tensor  # absolute, from 0
     prompt_length: Tensor  # of the original prompt of the token's request
     token_id: Tensor
+    along: Along | None = None  # what came before, for selectors that follow it
+
+
+def tokens_of_request(
+    selectors: Iterable[Selector], ids: Sequence[int], prompt_length: int
+) -> Tokens:
+    """Return all tokens of one request, `ids`, for selectors to look at."""
+    followed = [leaf for one in selectors for leaf in following(one)]
+    position = torch.arange(len(ids))
+    length = torch.full_like(position, prompt_length)
+    fed = torch.tensor(ids, dtype=torch.int64)
+    return Tokens(position, length, fed, Walk(followed).along(ids, 0) if followed else None)
 
 
 def select(tokens: Tokens, selector: Selector) -> Tensor:
@@ -29,6 +57,9 @@ def select(tokens: Tokens, selector: Selector) -> Tensor:
             device = tokens.token_id.device
             wanted = torch.tensor(list(selector.ids), dtype=torch.int64, device=device)
             return torch.isin(tokens.token_id, wanted)
+        case After() | Before() | Between():
+            assert tokens.along is not None, "whoever selects by the past has to know it"
+            return tokens.along.holds(selector)
         case Not():
             return ~select(tokens, selector.term)
         case And():

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from interv.codegen.bundle import Bundle, CaptureTable
+from interv.document.markers import Following
 from interv.document.selectors import atoms
 from interv.document.spec import Token
 from interv.passes.graph.selector_masks import Tokens, select
@@ -86,7 +87,8 @@ def _parts(
 def _lost(bundle: Bundle, table: CaptureTable, record: Captured) -> str:
     """Say what is missing of the rows that a finished request must have, "" where none is."""
     selector = bundle.selectors[table.selector]
-    if record.ended != "finished" or any(isinstance(one, Token) for one in atoms(selector)):
+    by_ids = any(isinstance(one, Token | Following) for one in atoms(selector))
+    if record.ended != "finished" or by_ids:
         return ""
     position = torch.arange(record.tokens - 1)
     length = torch.full_like(position, record.prompt_tokens)

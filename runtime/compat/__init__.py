@@ -34,6 +34,7 @@ from interv.runtime.compat.configuration import (
     VllmConfig as VllmConfig,
     adapts_drafts as adapts_drafts,
     compile_trace as compile_trace,
+    drafted_tokens as drafted_tokens,
     dtype as dtype,
     encoder as encoder,
     fuses_all_reduce as fuses_all_reduce,
@@ -100,5 +101,6 @@ from interv.runtime.compat.worker import (
     pipeline_stage as pipeline_stage,
     replace_attention as replace_attention,
     settle_platform as settle_platform,
+    started as started,
     with_lengths as with_lengths,
 )

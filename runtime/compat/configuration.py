@@ -27,6 +27,12 @@ def encoder(config: VllmConfig) -> Callable[[str], Sequence[int]] | None:
     return encode
 
 
+def drafted_tokens(config: VllmConfig) -> int:
+    """Return how many tokens a step may feed that were only guessed."""
+    speculation = config.speculative_config
+    return int(getattr(speculation, "num_speculative_tokens", None) or 0)
+
+
 def seed(config: VllmConfig) -> int:
     """Return the seed that the engine was started with, 0 where it was not."""
     return int(config.model_config.seed or 0)

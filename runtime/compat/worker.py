@@ -173,6 +173,12 @@ def settle_platform() -> None:
         type(current_platform).get_cpu_architecture = classmethod(lambda cls: found)
 
 
+def started(scheduler_output: Any) -> set[str]:
+    """Return the requests that start in a step, and those that resume after a preemption."""
+    new = {one.req_id for one in scheduler_output.scheduled_new_reqs}
+    return new | set(scheduler_output.scheduled_cached_reqs.resumed_req_ids)
+
+
 def is_rocm() -> bool:
     """Say whether what calls itself CUDA is a GPU by AMD."""
     from vllm.platforms import current_platform

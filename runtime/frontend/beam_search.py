@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from interv.codegen.bundle import Bundle
-from interv.document.spec import And, Everything, Not, Or, Selector, Token
+from interv.document.spec import (
+    After,
+    And,
+    Before,
+    Between,
+    Everything,
+    Not,
+    Or,
+    Selector,
+    Token,
+)
 from interv.errors import IntervError
 from interv.runtime import compat
 from interv.runtime.config import InterventionConfig
@@ -48,7 +58,7 @@ def follows_prompt(bundle: Bundle) -> bool:
 
 def _in_phase(selector: Selector) -> bool:
     match selector:
-        case Everything() | Token():
+        case Everything() | Token() | After() | Before() | Between():
             return False
         case Not(term=term):
             return _in_phase(term)

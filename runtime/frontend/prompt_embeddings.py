@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from interv.codegen.bundle import Bundle
+from interv.document.markers import Following
 from interv.document.selectors import atoms
 from interv.document.spec import Selector, Token
 from interv.errors import IntervError
@@ -14,7 +15,7 @@ from interv.runtime.choice import Choice
 def refuse_unknown_tokens(bundle: Bundle, choice: Choice) -> None:
     """Raise IntervError E534 for programs that select by ids, which such a prompt does not have."""
     for selector in _selectors(bundle, choice):
-        if any(isinstance(one, Token) for one in atoms(selector)):
+        if any(isinstance(one, Token | Following) for one in atoms(selector)):
             raise IntervError(
                 "E534",
                 "a prompt of embeddings has no tokens that 'token(…)' could select",

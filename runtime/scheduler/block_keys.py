@@ -20,7 +20,9 @@ import torch
 from interv.codegen.bundle import Bundle
 from interv.codegen.emit import FORMAT
 from interv.codegen.slot import SlotRows, linear
+from interv.document.markers import following
 from interv.document.spec import Selector
+from interv.passes.graph.along import Along, Walk
 from interv.passes.graph.column import Kind, Mode
 from interv.passes.graph.selector_masks import Tokens, generated_index, select
 from interv.passes.placing.plan import GATES
@@ -94,13 +96,15 @@ class _Edited:
 
     def __init__(self, edits: _Edits) -> None:
         self._edits = edits
+        self._walk = Walk(edits.followed) if edits.followed else None
         self._start, self._done = 0, np.zeros((0, 2), dtype=np.int64)
 
     def key(self, request: Any, start: int, end: int) -> str | None:
         if start < self._start or end > self._start + len(self._done):
-            ids = request.all_token_ids[start:]
+            known = request.all_token_ids
+            along = None if self._walk is None else self._walk.along(known, start)
             self._start = start
-            self._done = self._edits.done(start, request.num_prompt_tokens, ids)
+            self._done = self._edits.done(start, request.num_prompt_tokens, known[start:], along)
         return self._edits.key(self._done[start - self._start : end - self._start])
 
 
@@ -116,6 +120,8 @@ class _Edits:
         maps: list[list[str]],
     ) -> None:
         self.selectors = selectors
+        found = (leaf for one in selectors.values() for leaf in following(one))
+        self.followed = tuple(dict.fromkeys(found))
         self._rows, self._sites, self._directions = rows, sites, directions
         self._maps = maps
         self._decays: dict[int, npt.NDArray[np.bool_]] = {}  # by site, of each column
@@ -142,16 +148,20 @@ class _Edits:
             whole.update(one or bytes(32))
         return whole.hexdigest()
 
-    def done(self, start: int, prompt_length: int, ids: Sequence[int]) -> npt.NDArray[np.int64]:
+    def done(
+        self, start: int, prompt_length: int, ids: Sequence[int], along: Along | None
+    ) -> npt.NDArray[np.int64]:
         """Return what is done to each of the tokens `ids`, the first at `start`: `[T, 2]`.
 
         The selectors that hold, and, where one of them is that of an edit that decays, how many
-        generated tokens come before.
+        generated tokens come before. `along` knows what came before the first, where a selector
+        follows it.
         """
         fed = Tokens(
             torch.arange(start, start + len(ids)),
             torch.tensor(prompt_length),
             torch.tensor(ids, dtype=torch.int64),
+            along,
         )
         bits = np.zeros(len(ids), dtype=np.int64)
         for bit, selector in self.selectors.items():

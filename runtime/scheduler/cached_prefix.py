@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from interv.codegen.bundle import Bundle
-from interv.passes.graph.selector_masks import Tokens, select
+from interv.passes.graph.selector_masks import select, tokens_of_request
 from interv.runtime.choice import Choice
 from interv.runtime.kv.scheduler.schedule import most_cached
 
@@ -22,14 +20,13 @@ FIRST = "interv_first_captured"
 
 def first_captured(bundle: Bundle, choice: Choice, prompt: list[int]) -> int | None:
     """Return the position of the first prompt token that a request captures, None for none."""
-    length = len(prompt)
-    position = torch.arange(length)
-    tokens = Tokens(position, torch.full_like(position, length), torch.tensor(prompt))
+    own = [one for bit, one in enumerate(bundle.captures) if choice.captures >> bit & 1]
+    selectors = [bundle.selectors[one.selector] for one in own]
+    tokens = tokens_of_request(selectors, prompt, len(prompt))
     found = []
-    for bit, one in enumerate(bundle.captures):
-        if choice.captures >> bit & 1:
-            wanted = select(tokens, bundle.selectors[one.selector]).nonzero()
-            found += [int(wanted[0])] if len(wanted) else []
+    for selector in selectors:
+        wanted = select(tokens, selector).nonzero()
+        found += [int(wanted[0])] if len(wanted) else []
     return min(found, default=None)
 
 

@@ -7,7 +7,8 @@ runner has settled its order, and takes positions and ids from the tensors that 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ def attach(worker: compat.Worker, carried: InterventionConfig) -> Engine:
     shape = (runner.device, config.model_config.dtype, _max_tokens(config))
     captures = _captures(worker, carried, counters, *shape) if first else None
     layers = compat.owned_layers(config, carried.bundle.num_layers)
-    engine = Engine(carried.bundle, *shape, carried.slots, counters, captures, layers)
+    drafted = compat.drafted_tokens(config)
+    engine = Engine(carried.bundle, *shape, carried.slots, counters, captures, layers, drafted)
     runner.interv = engine
     hook_blank(runner)
     if compat.is_v2(runner):
@@ -126,9 +128,16 @@ def _max_tokens(config: compat.VllmConfig) -> int:
 
 def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
     choices, finite = _Choices(engine.default), Finite(runner)
+    anew: set[str] = set()  # requests that start or resume in this step
+
+    def update(original: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        engine.seen.forget(scheduler_output.finished_req_ids)
+        anew.clear()
+        anew.update(compat.started(scheduler_output))
+        return original(scheduler_output, *args, **kwargs)
 
     def forward(original: Any, *args: Any, **kwargs: Any) -> Any:
-        step = _step_v1(runner, choices)
+        step = _step_v1(runner, choices, anew)
         engine.begin(step)
         try:
             with running(engine):
@@ -145,6 +154,7 @@ def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
         with running(engine):
             return original(*args, **kwargs)
 
+    wrap(runner, "_update_states", update)
     wrap(runner, "_model_forward", forward)
     wrap(runner, "_dummy_run", dummy)
 
@@ -170,9 +180,14 @@ class _Choices:
         return known[1]
 
 
-def _step_v1(runner: compat.Runner, choices: _Choices) -> Step:
+def _step_v1(runner: compat.Runner, choices: _Choices, anew: Collection[str]) -> Step:
     batch = runner.input_batch
     count = batch.num_reqs
+
+    def earlier(r: int) -> Sequence[int]:
+        known: Sequence[int] = batch.token_ids_cpu[r, : batch.num_computed_tokens_cpu[r]]
+        return known
+
     return Step(
         position=runner.positions,
         token_id=runner.input_ids.gpu,
@@ -180,23 +195,30 @@ def _step_v1(runner: compat.Runner, choices: _Choices) -> Step:
         prompt_length=batch.num_prompt_tokens[:count].astype(np.int32),
         choices=choices.of(runner.requests, batch.req_ids[:count]),
         ids=list(batch.req_ids[:count]),
+        anew={r: partial(earlier, r) for r, one in enumerate(batch.req_ids[:count]) if one in anew}
+        if anew
+        else {},
     )
 
 
 def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
     rows: dict[int, tuple[Choice, str]] = {}  # and its id, by the runner's own index of it
     steps: list[Step] = []  # the one that runs
+    anew: dict[str, Any] = {}  # requests that start or resume in this step
 
     def add(original: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(scheduler_output, *args, **kwargs)
+        engine.seen.forget(scheduler_output.finished_req_ids)
+        anew.clear()
         for new in scheduler_output.scheduled_new_reqs:
             index = runner.req_states.req_id_to_index[new.req_id]
             rows[index] = choice_in(new.sampling_params, engine.default), new.req_id
+            anew[new.req_id] = new
         return result
 
     def prepare(original: Any, *args: Any, **kwargs: Any) -> Any:
         batch = original(*args, **kwargs)
-        steps[:] = [_step_v2(runner, rows, batch)]
+        steps[:] = [_step_v2(runner, rows, batch, anew)]
         engine.begin(steps[0])
         return batch
 
@@ -221,16 +243,28 @@ def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
     wrap(runner, "capture_model", execute)
 
 
-def _step_v2(runner: compat.Runner, rows: Mapping[int, tuple[Choice, str]], batch: Any) -> Step:
+def _step_v2(
+    runner: compat.Runner,
+    rows: Mapping[int, tuple[Choice, str]],
+    batch: Any,
+    anew: Mapping[str, Any],
+) -> Step:
     count = batch.num_reqs
     indices = batch.idx_mapping_np[:count]
+    ids = [rows[index][1] for index in indices.tolist()]
+
+    def earlier(new: Any) -> Sequence[int]:
+        known: Sequence[int] = new.prefill_token_ids[: new.num_computed_tokens]
+        return known
+
     return Step(
         position=batch.positions,
         token_id=batch.input_ids,
         starts=np.asarray(batch.query_start_loc_np[: count + 1], dtype=np.int32),
         prompt_length=runner.req_states.prompt_len.np[indices],
         choices=[rows[index][0] for index in indices.tolist()],
-        ids=[rows[index][1] for index in indices.tolist()],
+        ids=ids,
+        anew={r: partial(earlier, anew[one]) for r, one in enumerate(ids) if one in anew},
     )
 
 

@@ -7,8 +7,8 @@ feeds, and for which requests; the engine fills the slots that are new and write
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from interv.runtime.choice import Choice
 from interv.runtime.counters import USED, Counters
 from interv.runtime.slot_contents import Composer
 from interv.runtime.worker.device_counts import DeviceCounts
+from interv.runtime.worker.seen_tokens import Seen, SeenTokens, ring_size
 from interv.runtime.worker.selector_bits import Bits
 from interv.runtime.worker.slots import Slots
 
@@ -50,6 +51,8 @@ class Step:
     prompt_length: npt.NDArray[np.int32]  # [R], of the original prompt
     choices: Sequence[Choice]  # [R]
     ids: Sequence[str] = ()  # [R], the engine's own
+    # Of requests that start or resume in this step: the ids before their first token in it.
+    anew: Mapping[int, Callable[[], Sequence[int]]] = field(default_factory=dict)
 
 
 class Engine:
@@ -65,6 +68,7 @@ class Engine:
         counters: Counters | None = None,
         captures: Captures | None = None,
         layers: range | None = None,
+        taken_back: int = 0,
     ) -> None:
         self.captures = captures
         self.adapters: Sequence[Any] = ()  # vLLM's own arithmetic of LoRA, by place
@@ -86,6 +90,7 @@ class Engine:
         self.reached: set[str] = set()
         self._composer = Composer(bundle)
         self._meaning = Bits(bundle.selectors)
+        self.seen = SeenTokens(device, ring_size(taken_back))
         self._bits = np.zeros(slots, dtype=np.int64)  # the selector bits that a slot looks at
         self._fading = np.zeros(slots, dtype=np.bool_)  # whether something of a slot decays
         self._tickets: dict[int, int] = {}  # by seat
@@ -170,10 +175,10 @@ class Engine:
             self._index(step, counts, tokens)
         used = int(np.bitwise_or.reduce(self._bits[slots[slots >= 0]]))
         if self.captures is None:
-            self.tokens.mask[:tokens] = self._masks(step, counts, tokens, used)
+            self.tokens.mask[:tokens] = self._masks(step, counts, slots, tokens, used)
             return
         used |= self.captures.selectors(step.choices)
-        self.tokens.mask[:tokens] = self._masks(step, counts, tokens, used)
+        self.tokens.mask[:tokens] = self._masks(step, counts, slots, tokens, used)
         self.captures.begin(step, self.tokens.mask[:tokens])
 
     def _place(self, choices: Sequence[Choice]) -> npt.NDArray[np.int32]:
@@ -226,7 +231,12 @@ class Engine:
         self.tokens.index[:tokens].copy_(generated_index(fed))
 
     def _masks(
-        self, step: Step, counts: npt.NDArray[np.int32], tokens: int, used: int
+        self,
+        step: Step,
+        counts: npt.NDArray[np.int32],
+        slots: npt.NDArray[np.int32],
+        tokens: int,
+        used: int,
     ) -> torch.Tensor | int:
         """Evaluate the selectors on the device, from the positions and ids that are really fed.
 
@@ -238,9 +248,14 @@ class Engine:
         if not varying:
             return always
         fed = self._fed(step, counts, tokens)
+        along = self._along(step, fed, slots, used)
+        if along is not None:
+            fed = replace(fed, along=along)
         bits = torch.full((tokens,), always, dtype=torch.int64, device=self.device)
         for index, selector in varying:
             bits |= select(fed, selector).long() * signed(1 << index)
+        if along is not None:
+            along.keep()
         return bits
 
     def _fed(self, step: Step, counts: npt.NDArray[np.int32], tokens: int) -> Tokens:
@@ -251,6 +266,22 @@ class Engine:
             prompt_length=lengths.to(self.device, non_blocking=True),
             token_id=step.token_id[:tokens].long(),
         )
+
+    def _along(
+        self, step: Step, fed: Tokens, slots: npt.NDArray[np.int32], used: int
+    ) -> Seen | None:
+        """Return what came before a step's tokens, None where nobody's selector follows it."""
+        followed = self._meaning.followed(used)
+        if not followed:
+            return None
+        wanted = []
+        for slot, choice in zip(slots.tolist(), step.choices, strict=True):
+            looked = int(self._bits[slot]) if slot >= 0 else 0
+            if self.captures is not None:
+                looked |= self.captures.selectors((choice,))
+            own = (leaves for bit, leaves in followed.items() if looked >> bit & 1)
+            wanted.append(tuple(leaf for leaves in own for leaf in leaves))
+        return self.seen.follow(step, fed, wanted)
 
     def clear(self) -> None:
         """Leave every token without an edit: for warm-up, capture and the end of a step."""

@@ -22,29 +22,32 @@ from tests.engine.models import HIDDEN_SIZE, VOCABULARY
 from tests.engine.oracle import Edit, Oracle, Place
 from tests.engine.programs import Directions
 
-DOCUMENT = """interv 1
+# The model's answers have some of these every few tokens.
+OPENS, CLOSES = (", ".join(map(str, range(first, VOCABULARY, 9))) for first in (3, 8))
+DOCUMENT = f"""interv 1
 vector v = "v.safetensors"
 vector w = "w.safetensors"
-program steered {
+program steered {{
   steer  v at post_block[1] scale 0.4 decay 0.98 when prompt[-1] or generated
-}
-program marked {
-  steer  w at pre_attn[3] scale 0.5 when token(3, 4, 5) or generated[1:]
-}
-program held {
+}}
+program marked {{
+  steer  w at pre_attn[3] scale 0.5 when token(3, 4, 5)
+    or between token({OPENS}) and token({CLOSES}, [9, 3])
+}}
+program held {{
   cap    w at post_attn[2] in [-0.1, 0.4] strength 1.0 when prompt[2:5] or generated[1:]
-}
-program cut {
+}}
+program cut {{
   ablate v at pre_attn[1] strength 1.0 when not token(7)
-}
-program near {
+}}
+program near {{
   cap    v at post_block[1] in [-0.3, 0.2] decay 0.95 when prompt[-1] or generated[2:]
-}
-program mixed {
+}}
+program mixed {{
   steer  v at post_block[2] scale 0.2
   cap    w at post_block[2] in [-0.2, 0.5]
   ablate v at post_attn[0] strength 0.25 when generated or prompt[:3]
-}
+}}
 default mixed
 """
 STEERING = ("steered", "marked")
@@ -163,7 +166,8 @@ class Expected:
 
 def _mask(one: Statement, ask: Ask, fed: list[int]) -> list[bool]:
     assert isinstance(one, Steer | Cap | Ablate)
-    return [holds(one.when, i, len(ask.prompt), token) for i, token in enumerate(fed)]
+    length = len(ask.prompt)
+    return [holds(one.when, i, length, token, fed[:i]) for i, token in enumerate(fed)]
 
 
 def _weights(one: Statement, ask: Ask, fed: list[int]) -> list[float]:

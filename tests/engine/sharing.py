@@ -70,7 +70,8 @@ class Sharing:
                 site, layer = _place(one.at)
                 token = fed.tokens[position]
                 seen = site == "pre_attn" or layer < LAYERS - 1
-                if seen and holds(one.when, position, len(fed.ask.prompt), token):
+                earlier = fed.tokens[:position]
+                if seen and holds(one.when, position, len(fed.ask.prompt), token, earlier):
                     index = max(0, position - len(fed.ask.prompt))
                     fading = ("decay", one.decay, index) if one.decay != 1 else ()
                     done = (*self._content(one, multiplier), *self._weight(one, found), *fading)

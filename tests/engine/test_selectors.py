@@ -9,8 +9,11 @@ import torch
 
 from interv.document.selectors import holds
 from interv.document.spec import (
+    After,
     And,
     At,
+    Before,
+    Between,
     Everything,
     InPhase,
     Not,
@@ -23,6 +26,7 @@ from interv.document.spec import (
     Steer,
     Token,
 )
+from tests.engine.answer import Ask
 from tests.engine.host import EngineHost
 from tests.engine.models import HIDDEN_SIZE, tiny_model
 from tests.engine.oracle import Edit, Oracle
@@ -33,6 +37,8 @@ pytestmark = pytest.mark.engine
 
 PROMPTS = [[9] * 3 + list(range(20, 57)), [100, 200, 9, 300, 400], [7]]
 TOKENS = 6
+# The model's answers have one of these and of the multiples of 4 every few tokens.
+ODD = (*range(1, 512, 4), (20, 23))
 SELECTORS: dict[str, Selector] = {
     "everything": Everything(),
     "prompt": InPhase(phase="prompt"),
@@ -41,6 +47,9 @@ SELECTORS: dict[str, Selector] = {
     "window": Slice(phase="prompt", start=2, stop=-3),
     "early": Slice(phase="generated", start=1, stop=3),
     "ids": Token(ids=(9, 300)),
+    "after": After(mark=Token(ids=(100, (9, 9, 9), *range(0, 512, 11)))),
+    "before": Before(mark=Token(ids=(*range(200, 512, 13), (25, 26)))),
+    "toggled": Between(start=Token(ids=tuple(range(0, 512, 4))), end=Token(ids=ODD)),
     "mixed": Or(
         terms=(
             And(terms=(InPhase(phase="prompt"), Not(term=Token(ids=(9,))))),
@@ -52,7 +61,7 @@ SELECTORS: dict[str, Selector] = {
 
 def masked(selector: Selector, given: int, fed: list[int], v: torch.Tensor) -> Edit:
     """Return the edit of the tokens `fed`, the first `given` of which are the prompt."""
-    on = [holds(selector, i, given, token) for i, token in enumerate(fed)]
+    on = [holds(selector, i, given, token, fed[:i]) for i, token in enumerate(fed)]
     return lambda h: h + torch.tensor(on, dtype=h.dtype)[: h.shape[1], None] * v
 
 
@@ -80,3 +89,46 @@ def test_selectors_equal_the_oracle(tmp_path: Path, flavour: str, chunk: int | N
                 expected = oracle.follow(prompt, answer.ids, change)
                 assert answer.ids == expected.ids, name
                 assert answer.distance(expected) < ENGINE_LOGPROB, name
+
+
+THINKS, PROMPT = 9, [100, 200, 9, 300, 400]
+BLOCK = 32
+
+
+@pytest.mark.parametrize("flavour", ["traced", "B"])
+def test_steered_until_the_model_says_the_marker(tmp_path: Path, flavour: str) -> None:
+    """What opens is in the prompt, what closes is what the model itself then generates."""
+    directions = Directions.random(HIDDEN_SIZE, norm=5.0)
+    directions.save(tmp_path)
+    model = tiny_model("llama")
+    oracle, long = Oracle(model), PROMPT + [20 + i for i in range(2 * BLOCK)]
+    thinking: Selector = After(mark=Token(ids=(THINKS,)))
+    free = generated(oracle, PROMPT, thinking, directions.v)
+    closing = (PROMPT[-1], *free[:2])
+    ends = Between(start=Token(ids=(THINKS,)), end=Token(ids=(closing, THINKS + 1)))
+    at = SiteRef(name="post_block", layers=(1,))
+    one = Program(name="p", statements=(Steer(vector="v", at=at, when=ends),))
+    spec = Spec(vectors=VECTORS, programs=(one,), default="p")
+    options = {"max_num_batched_tokens": 16, "max_num_seqs": 8, "block_size": BLOCK}
+    with EngineHost(flavour, model, files=[save_document(spec, tmp_path)], **options) as engine:
+        (answer,) = engine.generate([PROMPT], 2 * TOKENS)
+        # Cut into pieces, and from the cache: what was open before it is known still.
+        again = [engine.alone([Ask(long, tokens=TOKENS)])[0] for _ in range(2)]
+    assert answer.ids[:2] == free[:2]
+    assert answer.ids == generated(oracle, PROMPT, ends, directions.v, 2 * TOKENS)
+    assert answer.ids != generated(oracle, PROMPT, thinking, directions.v, 2 * TOKENS)
+    assert [one.cached for one in again] == [0, 2 * BLOCK]
+    for one in again:
+        assert one.ids == generated(oracle, long, ends, directions.v)
+
+
+def generated(
+    oracle: Oracle, prompt: list[int], selector: Selector, v: torch.Tensor, tokens: int = TOKENS
+) -> list[int]:
+    """Return the greedy answer under an edit, token by token."""
+    ids: list[int] = []
+    for _ in range(tokens):
+        fed = [*prompt, *ids]
+        edits = {("post_block", 1): masked(selector, len(prompt), [*fed, 0], v)}
+        ids.append(oracle.follow(fed, [0], edits).ids[-1])
+    return ids

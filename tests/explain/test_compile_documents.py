@@ -113,7 +113,7 @@ def test_texts_are_their_ids(folder: Path) -> None:
     assert [selector_text(one) for one in texts.bundle.selectors] == [
         f"token({YES}, {NO}) and prompt"
     ]
-    assert (texts.token_ids, ids.token_ids) == ({" yes": YES, "no": NO}, {})
+    assert (texts.token_ids, ids.token_ids) == ({" yes": (YES,), "no": (NO,)}, {})
 
 
 def test_the_explain_shows_both(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ from interv.document.spec import (
 )
 from interv.model import ModelFacts
 from interv.passes.build import build
+from interv.passes.graph.along import Whole
 from interv.passes.graph.context import Context
 from interv.passes.graph.directions import Adapter, Vector
 from interv.passes.graph.ops import Streams
@@ -49,21 +51,30 @@ from interv.vectors.directions import Directions, make_directions
 from interv.vectors.updates import EVERY, Adapter as LoadedAdapter, LinearParts, LowRankParts
 from tests.passes.lengths import kept, opened, openings
 from tests.passes.planes import turned
+from tests.strategies import followers
 
 H, L = 16, 4
 MODEL = ModelFacts("small", "SmallForCausalLM", H, L)
 
-# (position, prompt length, token id): prompts of 1, 3 and 6 tokens, their ends, and beyond.
-TOKENS = tuple(
-    (position, length, (7 * position + length) % 5)
+Fed: TypeAlias = tuple[int, int, int, tuple[int, ...]]
+REQUESTS = {
+    length: tuple((7 * position + length) % 5 for position in range(length + 4))
     for length in (1, 3, 6)
-    for position in range(length + 4)
+}
+# (position, prompt length, token id, the ids before it): prompts of 1, 3 and 6 tokens, their ends,
+# and beyond.
+TOKENS = tuple(
+    (position, length, token_id, ids[:position])
+    for length, ids in REQUESTS.items()
+    for position, token_id in enumerate(ids)
 )
 
 
 @cache
 def tokens() -> Tokens:
-    return Tokens(*(torch.tensor(column) for column in zip(*TOKENS, strict=True)))
+    columns = [torch.tensor(one) for one in zip(*(token[:3] for token in TOKENS), strict=True)]
+    first = torch.arange(len(TOKENS)) - columns[0]
+    return Tokens(*columns, Whole(columns[2], first))
 
 
 def streams(seed: int = 0) -> Streams:
@@ -169,7 +180,7 @@ def reference(program: Program, given: Streams) -> tuple[Streams, dict[Site, flo
 class _Token:
     """One token while a program's statements are applied to it, in the order they are listed."""
 
-    def __init__(self, program: Program, streams: Streams, token: tuple[int, int, int]) -> None:
+    def __init__(self, program: Program, streams: Streams, token: Fed) -> None:
         self.before, self.after, self.norms = streams, dict(streams), dict[Site, float]()
         self.policy, self.taken = program.conflict, set[Site]()
         self.index = max(0, token[0] - token[1])
@@ -257,6 +268,11 @@ selectors: st.SearchStrategy[Selector] = st.recursive(
     ),
     max_leaves=4,
 )
+along: st.SearchStrategy[Selector] = st.recursive(
+    st.one_of(followers(st.integers(0, 4)), followers(st.integers(0, 4)), atoms),
+    lambda inner: st.builds(And, terms=st.lists(inner, **_groups).map(tuple)),
+    max_leaves=2,
+)
 # Few different ones, so that edits meet, fold and exclude each other often.
 common = st.sampled_from(
     [
@@ -283,7 +299,7 @@ _strengths = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))
 _shared = {
     "at": places,
     "vector": st.sampled_from(sorted(vectors())),
-    "when": st.one_of(common, common, selectors),
+    "when": st.one_of(common, common, common, selectors, along),
 }
 
 

@@ -23,6 +23,7 @@ from tests.passes.small import (
     TOKENS,
     H,
     L,
+    along,
     indices,
     programs,
     reference,
@@ -34,7 +35,7 @@ from tests.passes.small import (
 from tests.tolerances import BFLOAT16, FLOAT16, FLOAT32_BANK, FLOAT64
 
 
-@given(selectors)
+@given(selectors | along)
 @settings(deadline=None)
 def test_select_is_holds(selector: Selector) -> None:
     expected = [holds(selector, *token) for token in TOKENS]

@@ -25,7 +25,7 @@ from interv.passes.graph.show import show
 from interv.passes.resolve_conflicts import resolve_conflicts
 from interv.passes.resolve_sites import resolve_sites
 from interv.passes.solve_joint import solve_joint
-from tests.passes.small import MODEL, TOKENS, L, document, streams, tokens, vectors
+from tests.passes.small import MODEL, TOKENS, Fed, L, document, streams, tokens, vectors
 from tests.passes.test_joint import Caps, nearest
 
 FILES = sorted((Path(__file__).parent / "joint").glob("*.interv"))
@@ -118,7 +118,7 @@ programs = st.builds(
 )
 
 
-def caps_for(program: Program, token: tuple[int, int, int]) -> Caps | None:
+def caps_for(program: Program, token: Fed) -> Caps | None:
     """Return the caps of a program that hold for a token, None where there is none."""
     there = [one for one in program.statements if holds(one.when, *token)]
     if not there:

@@ -153,7 +153,9 @@ def _weight(
 
 def _holds(one: Statement, asked: Asked, position: int) -> bool:
     assert isinstance(one, Steer | Cap | Ablate)
-    return holds(one.when, position, len(asked.prompt), asked.tokens[position])
+    return holds(
+        one.when, position, len(asked.prompt), asked.tokens[position], asked.tokens[:position]
+    )
 
 
 def shared_by_meaning(one: tuple[World, Asked], other: tuple[World, Asked]) -> int:

@@ -12,7 +12,10 @@ from hypothesis import event, given, settings, strategies as st
 from interv.document.selectors import satisfiable
 from interv.document.spec import (
     Ablate,
+    After,
     And,
+    Before,
+    Between,
     Cap,
     Everything,
     Gate,
@@ -65,6 +68,10 @@ common: st.SearchStrategy[Selector] = st.sampled_from(
         Slice(phase="prompt", start=-3),
         Slice(phase="generated", start=2),
         Token(ids=(1,)),
+        After(mark=Token(ids=((1, 2), 3))),
+        Before(mark=Token(ids=((0, 1),))),
+        Between(start=Token(ids=(1,)), end=Token(ids=((2, 0), 3))),
+        And(terms=(After(mark=Token(ids=(2,))), InPhase(phase="generated"))),
     ]
 )
 places = st.sampled_from(

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import getitem
 
 import numpy as np
 import torch
@@ -19,8 +21,9 @@ from interv.document.selectors import holds
 from interv.document.spec import Selector
 from interv.runtime.choice import Choice
 from interv.runtime.worker.engine import Engine, Step
+from interv.runtime.worker.seen_tokens import SeenTokens
 from tests.runtime.small import bundle, engine
-from tests.strategies import runnable_selectors
+from tests.strategies import selectors_along
 
 SLOTS, MAX_TOKENS = 4, 96
 MULTIPLIERS = (0.0, 0.5, 1.0, -2.0, 4.0)
@@ -35,9 +38,14 @@ class Request:
     cached: int
     multiplier: float | None  # None says nothing and gets the default
     at: int = field(init=False)
+    anew: bool = True  # it starts, or resumes, with its next token
 
     def __post_init__(self) -> None:
         self.at = self.cached
+
+    @property
+    def name(self) -> str:
+        return str(id(self))
 
     @property
     def choice(self) -> Choice:
@@ -65,6 +73,7 @@ class Runner:
         ids = [token for r, n in batch for token in r.ids[r.at : r.at + n]]
         places = [place for r, n in batch for place in range(r.at, r.at + n)]
         padding = MAX_TOKENS - len(ids)
+        anew = {i: partial(getitem, r.ids, slice(r.at)) for i, (r, _) in enumerate(batch) if r.anew}
         self._engine.begin(
             Step(
                 position=torch.tensor(places + [0] * padding),
@@ -72,8 +81,12 @@ class Runner:
                 starts=np.cumsum([0, *(n for _, n in batch)]).astype(np.int32),
                 prompt_length=np.array([r.given for r, _ in batch], dtype=np.int32),
                 choices=[r.choice for r, _ in batch],
+                ids=[r.name for r, _ in batch],
+                anew=anew,
             )
         )
+        for r, _ in batch:
+            r.anew = False
         self._compare(batch)
         self.fed += len(ids)
 
@@ -95,20 +108,24 @@ class Runner:
 
     def _bits(self, request: Request, place: int) -> int:
         token = request.ids[place]
-        each = (holds(one, place, request.given, token) for one in self._wanted)
+        earlier = request.ids[:place]
+        each = (holds(one, place, request.given, token, earlier) for one in self._wanted)
         return sum(1 << i for i, on in enumerate(each) if on)
 
 
 @given(
-    wanted=st.lists(runnable_selectors, min_size=1, max_size=6),
+    wanted=st.lists(selectors_along, min_size=1, max_size=6),
+    ring=st.sampled_from([4, 8, 128]),
     waiting=st.lists(requests(), min_size=1, max_size=8),
     data=st.data(),
 )
 @settings(deadline=None, max_examples=150)
 def test_every_token_of_every_step_has_its_bits(
-    wanted: list[Selector], waiting: list[Request], data: st.DataObject
+    wanted: list[Selector], ring: int, waiting: list[Request], data: st.DataObject
 ) -> None:
-    runner = Runner(engine(bundle(wanted), max_tokens=MAX_TOKENS, slots=SLOTS), wanted)
+    made = engine(bundle(wanted), max_tokens=MAX_TOKENS, slots=SLOTS)
+    made.seen = SeenTokens(torch.device("cpu"), ring)
+    runner = Runner(made, wanted)
     expected = sum(len(request.ids) - request.cached for request in waiting)
     running: list[Request] = []
     again = 0
@@ -124,8 +141,10 @@ def test_every_token_of_every_step_has_its_bits(
             request.at += count
             if data.draw(st.integers(0, 9), "thrown out") == 0 and again < 6:
                 again += 1
-                expected += request.at
-                request.at = 0
+                cached = data.draw(st.integers(0, request.at - 1), "still cached")
+                expected += request.at - cached
+                request.at, request.anew = cached, True
+        made.seen.forget(r.name for r in running if r.at == len(r.ids))
         running = [request for request in running if request.at < len(request.ids)]
     assert runner.fed == expected
 
@@ -139,7 +158,7 @@ def _keys(running: Sequence[Request]) -> set[str]:
     return {request.choice.key for request in running} - {""}
 
 
-@given(wanted=st.lists(runnable_selectors, min_size=1, max_size=4), one=requests(), data=st.data())
+@given(wanted=st.lists(selectors_along, min_size=1, max_size=4), one=requests(), data=st.data())
 @settings(deadline=None, max_examples=100)
 def test_rejected_drafts_leave_nothing_behind(
     wanted: list[Selector], one: Request, data: st.DataObject
@@ -157,5 +176,5 @@ def test_rejected_drafts_leave_nothing_behind(
         one.ids = right[:wrong_from] + drafts[wrong_from:]
         runner.step([(one, count)])
         one.at = wrong_from
-    one.ids, one.at = right, 0
+    one.ids, one.at, one.anew = right, 0, True
     runner.step([(one, len(right))])
