@@ -1,9 +1,11 @@
 # Everything here works alone on a machine with Python >= 3.11, make and gcc.
 #   PYTHON=…     the interpreter of the virtual environment
 #   EXTRA=cuda   install for a CUDA machine instead of the CPU
-#   ARGS=…       further arguments for demo, test, test-slow and bench
+#   ARGS=…       further arguments for demo, test, test-slow, test-versions and bench
+#   VERSIONS=…   the vLLMs of test-versions, each in an environment of its own in the user's cache
 
 EXTRA  ?= cpu
+VERSIONS ?= 0.27.0 0.30.0
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-$(EXTRA)
@@ -15,10 +17,10 @@ PYTHON ?= $(shell sh scripts/find-python.sh)
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo test test-slow lint format typecheck bench gpu clean
+.PHONY: help setup model demo test test-slow test-versions lint format typecheck bench gpu clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install interv with vLLM (EXTRA=cpu or cuda)
 
@@ -37,6 +39,13 @@ test: model ## Run the tests
 
 test-slow: model ## Run the wide matrix (long)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+# An environment that cannot be made here is skipped, with its reason.
+test-versions: model ## Compare other vLLMs with the one of .venv (long)
+	@for version in $(VERSIONS); do \
+		$(BIN)/python scripts/vllm_environment.py $$version > /dev/null || [ $$? = 1 ] || exit; \
+	done
+	@$(BIN)/python -m pytest tests/versions $(addprefix --vllm=,$(VERSIONS)) $(ARGS)
 
 # The import linter runs inside the tree, since it looks into the current folder first. Its cache
 # goes by times of change, which a fresh tree of links does not have.

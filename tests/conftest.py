@@ -27,6 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write golden files instead of comparing"
     )
+    parser.addoption(
+        "--vllm", action="append", default=[], help="a version of vLLM that tests/versions is about"
+    )
 
 
 @pytest.fixture

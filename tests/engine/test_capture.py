@@ -16,7 +16,7 @@ from tests.engine.host import EngineHost
 from tests.engine.models import HIDDEN_SIZE, tiny_model
 from tests.tolerances import CAPTURED
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.versions]
 
 LIMITS = {"max_model_len": 128, "block_size": 32, "num_gpu_blocks_override": 24}
 # A sink that has not stored a few rows by then never will.

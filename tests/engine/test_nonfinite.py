@@ -18,7 +18,7 @@ from tests.engine.answer import Answer, Ask
 from tests.engine.host import EngineHost
 from tests.engine.models import HIDDEN_SIZE, VOCABULARY, tiny_model
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.versions]
 
 # What one statement adds is a number of the engine's type, and what two of them add is not: the
 # entries of v are 1.

@@ -16,7 +16,7 @@ from tests.engine.pairs import Pair, assert_as_stable_as_stock
 from tests.engine.programs import Directions
 from tests.engine.sharing import BLOCK, Fed, Sharing
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.versions]
 
 DOCUMENT = """interv 1
 vector v = "v.safetensors"

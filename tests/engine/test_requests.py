@@ -14,7 +14,7 @@ from tests.engine.mixture import Expected, expression, mixture, write_document
 from tests.engine.models import VOCABULARY, tiny_model
 from tests.tolerances import ENGINE_LOGPROB
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.versions]
 
 SLOTS, SEATS = 4, 16
 COUNTED = 90  # requests with reports at once

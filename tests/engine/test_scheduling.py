@@ -15,7 +15,7 @@ from tests.engine.models import tiny_model
 from tests.engine.pairs import Pair, assert_as_stable_as_stock
 from tests.tolerances import ENGINE_LOGPROB
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.versions]
 
 # The cache holds a few of the requests at their full length: the last ones are thrown out in the
 # middle of their answers, and computed again from their first token.

@@ -28,7 +28,7 @@ from tests.engine.oracle import Oracle
 from tests.engine.programs import Directions, edit
 from tests.tolerances import SMOLLM2_ROWS
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.versions]
 
 VLLM = Path(sys.executable).with_name("vllm")
 QUIET = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_CI_ENV": "1", "VLLM_NO_USAGE_STATS": "1"}

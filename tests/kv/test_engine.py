@@ -13,7 +13,7 @@ from tests.engine.models import VOCABULARY, tiny_model
 from tests.kv.oracle import CompressedOracle
 from tests.kv.reference import Numbers
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.versions]
 
 BLOCK = 32
 ROOM = {"block_size": BLOCK, "max_model_len": 1024, "enable_prefix_caching": True}
