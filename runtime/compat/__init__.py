@@ -71,6 +71,7 @@ from interv.runtime.compat.version import (
     check_server as check_server,
     check_version as check_version,
     fault as fault,
+    give_up as give_up,
     is_newer as is_newer,
     lacks as lacks,
     log as log,

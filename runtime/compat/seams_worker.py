@@ -46,6 +46,7 @@ WORKER: tuple[Seam, ...] = (
         names(
             _FIRST,
             "GPUModelRunner._model_forward",
+            "GPUModelRunner._update_states",
             "GPUModelRunner._dummy_run",
             "GPUModelRunner._zero_block_ids",
             "GPUModelRunner.execute_model",
@@ -63,6 +64,8 @@ WORKER: tuple[Seam, ...] = (
             "InputBatch.num_reqs",
             "InputBatch.req_ids=",
             "InputBatch.num_prompt_tokens=",
+            "InputBatch.num_computed_tokens_cpu=",
+            "InputBatch.token_ids_cpu=",
             "CachedRequestState.sampling_params=",
         ),
     ),

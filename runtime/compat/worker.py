@@ -75,9 +75,10 @@ def layer_name_type() -> str | None:
     try:
         from torch._library.opaque_object import get_opaque_type_name
         from vllm.utils.torch_utils import _USE_LAYERNAME, LayerName
-    except ImportError:
+
+        return str(get_opaque_type_name(LayerName)) if _USE_LAYERNAME else None
+    except (ImportError, ValueError):  # of torch: it is no type of its own there
         return None
-    return str(get_opaque_type_name(LayerName)) if _USE_LAYERNAME else None
 
 
 def layer_name(argument: Any) -> str | None:
