@@ -59,7 +59,7 @@ def _repeng(contents: Contents, stem: str) -> Origin | None:
     down = len(order) > 1 and all(one > other for one, other in pairwise(order))
     if contents.format != "gguf" or not down or 0 in order:
         return None
-    return Origin("repeng", "a GGUF control vector whose layers run downwards to 1", POST_BLOCK)
+    return Origin("repeng", "a GGUF control vector whose layers run downwards", POST_BLOCK)
 
 
 def _activation_steering(contents: Contents, stem: str) -> Origin | None:

@@ -102,3 +102,20 @@ def test_a_file_that_says_its_tool_is_no_guess(tmp_path: Path) -> None:
         {"interv.tool": "interv extract"},
     )
     assert found(tmp_path / "evil_response_avg_diff.safetensors") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [
+        ("steering_vectors.pt", "steering-vectors"),
+        ("steering_vectors.pkl", "steering-vectors"),
+        ("repeng.gguf", "repeng"),
+        ("repeng.pkl", "repeng"),
+    ],
+)
+def test_files_that_the_libraries_wrote(name: str, tool: str) -> None:
+    brought = Path(__file__).parent / "brought"
+    got = read_vectors(brought / name)
+    assert (got.layers, got.width, got.origin and got.origin.tool) == ((10, 14), 576, tool)
+    same = {read_vectors(one).digest for one in brought.glob(f"{Path(name).stem}.*")}
+    assert same == {got.digest}
