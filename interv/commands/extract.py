@@ -103,7 +103,7 @@ def extract(
     """Make a vector: what a model's stream has more of in some texts than in others.
 
     \b
-    Pairs that differ in what you want, and in nothing else, one JSON object a line:
+    Pairs that differ in what you want, and in nothing else, one JSON object a line or an array:
       {"positive": "I feel wonderful today!", "negative": "I feel awful today."}
       interv extract -m MODEL --pairs mood.jsonl -o mood.gguf --plot mood.png
     Answers to a question, the stream averaged over the answer:

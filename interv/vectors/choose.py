@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
@@ -17,7 +17,7 @@ from interv.vectors.shapes import row, squeezed
 from interv.vectors.words import list_text
 
 Bank = dict[int, Vector]
-# A list of the layers of rows is no longer than this.
+# A list of the layers of rows is no longer than this, nor are the names that are looked through.
 MOST_BESIDE = 4096
 
 
@@ -214,7 +214,7 @@ class _Choice:
         )
 
     def _several(self, names: list[str]) -> NoReturn:
-        heads = {name.partition(".")[0] for name in names}
+        heads = {name.partition(".")[0] for name in names[:MOST_BESIDE]}
         inner = sorted(head for head in heads if _is_bank(head, names))
         helps = [f'choose one: key "{inner[0] if len(inner) > 1 else names[0]}"']
         if "W_dec" in names:
@@ -259,6 +259,8 @@ class _Choice:
         )
 
 
-def _is_bank(head: str, names: Iterable[str]) -> bool:
+def _is_bank(head: str, names: Sequence[str]) -> bool:
+    if len(names) > MOST_BESIDE:
+        return False
     inner = [name[len(head) + 1 :] for name in names if name.startswith(f"{head}.")]
     return len(inner) > 1 and read_names(inner) is not None

@@ -32,9 +32,13 @@ class Held:
     beside: dict[str, object] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     used: int = 0
+    seen: int = 0  # entries, which a dict that holds itself has without end
 
     def take(self, loaded: Mapping[Any, Any], prefix: str = "", depth: int = 1) -> None:
         """Take the arrays of a dict, and those of the dicts in it behind the name of each."""
+        self.seen += len(loaded)
+        if self.seen > self.limit:
+            raise BadFile("its dicts hold each other")
         for key, value in loaded.items():
             name = prefix + (f"layer.{key}" if type(key) is int else str(key))
             if name in self.arrays or name in self.beside:
@@ -50,9 +54,9 @@ class Held:
 
     def _inner(self, value: Mapping[Any, Any], name: str, depth: int) -> None:
         """Take a dict in a dict; one without arrays stands beside them as a whole."""
-        inner = Held(self.limit, used=self.used)
+        inner = Held(self.limit, used=self.used, seen=self.seen)
         inner.take(value, f"{name}.", depth + 1)
-        self.used = inner.used
+        self.used, self.seen = inner.used, inner.seen
         if not inner.arrays:
             self.beside[name] = ...
             return
@@ -105,11 +109,13 @@ def array_of(value: object, limit: int) -> Numbers | None:
     if not isinstance(value, list | tuple) or not value:
         return None
     if all(is_array(one) for one in value):
-        return _stacked([numbers(one, limit) for one in value])
-    return _nested(value) if _of_numbers(value, 1) else None
+        return _stacked([numbers(one, limit) for one in value], limit)
+    return _nested(value) if _Numbers(limit).only(value, 1) else None
 
 
-def _stacked(rows: Sequence[Numbers]) -> Numbers:
+def _stacked(rows: Sequence[Numbers], limit: int) -> Numbers:
+    if sum(one.nbytes for one in rows) > SHARED * limit:
+        raise BadFile(f"its tensors are more than {SHARED} times larger than the file")
     flat = [one.reshape(squeezed(raw_of(one)).shape) for one in rows]
     shapes = sorted({one.shape for one in flat})
     if len(shapes) > 1 or not shapes[0]:
@@ -118,13 +124,22 @@ def _stacked(rows: Sequence[Numbers]) -> Numbers:
     return np.stack(flat)
 
 
-def _of_numbers(value: Sequence[object], depth: int) -> bool:
-    """Say whether lists hold numbers alone, at whatever depth."""
-    if all(type(one) in (int, float) for one in value):
-        return True
-    if depth == DEEPEST_LIST:
-        return False
-    return all(isinstance(one, list | tuple) and _of_numbers(one, depth + 1) for one in value)
+@dataclass(slots=True)
+class _Numbers:
+    """Looks into lists, at no more than `left` entries: lists may hold each other."""
+
+    left: int
+
+    def only(self, value: Sequence[object], depth: int) -> bool:
+        """Say whether lists hold numbers alone, at whatever depth."""
+        self.left -= len(value)
+        if self.left < 0:
+            raise BadFile("its lists hold each other")
+        if all(type(one) in (int, float) for one in value):
+            return True
+        if depth == DEEPEST_LIST:
+            return False
+        return all(isinstance(one, list | tuple) and self.only(one, depth + 1) for one in value)
 
 
 def _nested(value: Sequence[object]) -> Numbers:

@@ -82,6 +82,9 @@ def _load(decl: VectorDecl, root: Path, readers: Readers = READERS) -> Direction
     with named(path, decl.path):
         chosen = choose(contents, decl)
     _check(chosen.found, decl.path)
+    likely = None if contents.source else origin(contents, path.stem)
+    if likely is not None:
+        chosen.notes += likely.notes(chosen.site, chosen.rows, chosen.numbering)
     return make_directions(
         decl.name,
         path,
@@ -97,7 +100,7 @@ def _load(decl: VectorDecl, root: Path, readers: Readers = READERS) -> Direction
         reading=tuple(chosen.notes),
         numbering=chosen.numbering,
         measured=chosen.site,
-        origin=None if contents.source else origin(contents, path.stem),
+        origin=likely,
     )
 
 

@@ -33,6 +33,20 @@ class Origin:
     layer: int | None = None  # that the file's name says
     rows: str = ""  # what the tool numbers rows by
 
+    def notes(self, measured: str, rows: int | None, numbering: str) -> tuple[str, ...]:
+        """Say what of the tool's own use is easily missed: its site, and the numbers of rows.
+
+        `measured` is the site that names say already, `rows` how many there are, `numbering` what
+        is said of them.
+        """
+        found = []
+        if self.site != POST_BLOCK and not measured:
+            place = f"{self.site}[N]" if self.site else "the output of a norm, which is no site"
+            found.append(f"{self.tool} adds layer N at {place}")
+        if rows is not None and self.rows and not numbering:
+            found.append(f"{self.tool} saves rows by {self.rows}: 'rows {self.rows}' says so")
+        return tuple(found)
+
 
 Rule = Callable[[Contents, str], Origin | None]
 
@@ -59,16 +73,13 @@ def _repeng(contents: Contents, stem: str) -> Origin | None:
     down = len(order) > 1 and all(one > other for one, other in pairwise(order))
     if contents.format != "gguf" or not down or 0 in order:
         return None
-    return Origin("repeng", "a GGUF control vector whose layers run downwards to 1", POST_BLOCK)
+    return Origin("repeng", "a GGUF control vector whose layers run downwards", POST_BLOCK)
 
 
 def _activation_steering(contents: Contents, stem: str) -> Origin | None:
     if not {"model_type", "explained_variances"} <= set(contents.beside):
         return None
-    why = (
-        "'model_type', 'directions' and 'explained_variances'; it measures layer N at "
-        "post_block[N] and adds it at pre_attn[N]"
-    )
+    why = "'model_type', 'directions' and 'explained_variances'"
     return Origin("IBM's activation-steering", why, PRE_ATTN)
 
 

@@ -296,3 +296,26 @@ def test_one_direction_has_no_numbers(tmp_path: Path) -> None:
         "error[E238]: vector 'v': 'a.npy' holds one direction, which 'rows hidden_states' cannot "
         "number\n  = leave 'rows' out: the document says at which layers it is used"
     )
+
+
+def _itself(made: Any) -> Any:
+    many = [made] * 2000
+    made.extend(many) if isinstance(made, list) else made.update(enumerate(many))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("held", "reason"),
+    [
+        (_itself([]), "its lists hold each other"),
+        (_itself({}), "its dicts hold each other"),
+        ([np.ones(4096)] * 1000, "its tensors are more than 4 times larger than the file"),
+        ({"a": [np.ones(4096)] * 1000}, "its tensors are more than 4 times larger than the file"),
+    ],
+    ids=["lists", "dicts", "stack", "stack in a dict"],
+)
+def test_what_is_shared_without_end_ends(tmp_path: Path, held: Any, reason: str) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(held))
+    with pytest.raises(IntervError) as caught:
+        read_vectors(tmp_path / "a.pkl")
+    assert (caught.value.code, caught.value.notes) == ("E222", (reason,))

@@ -102,3 +102,35 @@ def test_a_file_that_says_its_tool_is_no_guess(tmp_path: Path) -> None:
         {"interv.tool": "interv extract"},
     )
     assert found(tmp_path / "evil_response_avg_diff.safetensors") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [
+        ("steering_vectors.pt", "steering-vectors"),
+        ("steering_vectors.pkl", "steering-vectors"),
+        ("repeng.gguf", "repeng"),
+        ("repeng.pkl", "repeng"),
+    ],
+)
+def test_files_that_the_libraries_wrote(name: str, tool: str) -> None:
+    brought = Path(__file__).parent / "brought"
+    got = read_vectors(brought / name)
+    assert (got.layers, got.width, got.origin and got.origin.tool) == ((10, 14), 576, tool)
+    same = {read_vectors(one).digest for one in brought.glob(f"{Path(name).stem}.*")}
+    assert same == {got.digest}
+
+
+def test_what_is_easily_missed_is_said(tmp_path: Path) -> None:
+    held = {"model_type": "llama", "directions": {"1": [1.0, 2.0]}, "explained_variances": {"1": 1}}
+    (tmp_path / "a.svec").write_text(json.dumps(held))
+    said = "IBM's activation-steering adds layer N at pre_attn[N]"
+    assert read_vectors(tmp_path / "a.svec").reading[-1] == said
+    one = SteeringVector({3: torch.ones(4)}, "input_layernorm")
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(one))
+    said = "steering-vectors adds layer N at the output of a norm, which is no site"
+    assert read_vectors(tmp_path / "a.pkl").reading[-1] == said
+    torch.save(torch.ones(5, 4), tmp_path / "evil_response_avg_diff.pt")
+    said = "persona_vectors saves rows by hidden_states: 'rows hidden_states' says so"
+    assert read_vectors(tmp_path / "evil_response_avg_diff.pt").reading == (said,)
+    assert len(read_vectors(tmp_path / "evil_response_avg_diff.pt", rows="blocks").reading) == 0

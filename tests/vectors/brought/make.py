@@ -47,9 +47,7 @@ def steering_vectors(model: Any, tokenizer: Any) -> dict[str, Any]:
     """Train, save and apply a vector as the readme of steering-vectors does."""
     from steering_vectors import train_steering_vector
 
-    vector = train_steering_vector(
-        model, tokenizer, PAIRS, layers=list(LAYERS), show_progress=False
-    )
+    vector = train_steering_vector(model, tokenizer, PAIRS, layers=list(LAYERS))
     torch.save(vector, HERE / "steering_vectors.pt")
     (HERE / "steering_vectors.pkl").write_bytes(pickle.dumps(vector))
     with vector.apply(model, multiplier=1.5):
@@ -63,9 +61,8 @@ def repeng(model: Any, tokenizer: Any) -> dict[str, Any]:
     wrapped = ControlModel(model, list(LAYERS))
     entries = [DatasetEntry(positive=one, negative=other) for one, other in PAIRS]
     layers = sorted(LAYERS, reverse=True)
-    vector = ControlVector.train(
-        wrapped, tokenizer, entries, method="pca_center", hidden_layers=layers
-    )
+    asked = {"method": "pca_center", "hidden_layers": layers}
+    vector = ControlVector.train(wrapped, tokenizer, entries, **asked)
     vector.export_gguf(HERE / "repeng.gguf")
     (HERE / "repeng.pkl").write_bytes(pickle.dumps(vector))
     wrapped.set_control(vector, 6.0)
@@ -73,33 +70,6 @@ def repeng(model: Any, tokenizer: Any) -> dict[str, Any]:
     wrapped.reset()
     wrapped.unwrap()
     return {"scale": 6.0, "answers": answers}
-
-
-def persona(model: Any, tokenizer: Any) -> dict[str, Any]:
-    """Average hidden_states as persona_vectors does; keep three of the rows, the others are zero.
-
-    Its hook adds row L of [L+1, H] to the output of block L-1.
-    """
-    sides = []
-    for texts in zip(*PAIRS, strict=True):
-        found = []
-        for text in texts:
-            with torch.no_grad():
-                out = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
-            found.append(torch.stack([one[0].mean(0) for one in out.hidden_states]))
-        sides.append(torch.stack(found).mean(0))
-    bank = (sides[0] - sides[1]).to(torch.float16)
-    torch.save(bank[:17].clone(), HERE / "evil_response_avg_diff.pt")
-    added = bank[15].float()
-    layer = model.model.layers[14]
-
-    def hook(module: Any, given: Any, out: Any) -> Any:
-        return (out[0] + added, *out[1:]) if isinstance(out, tuple) else out + added
-
-    handle = layer.register_forward_hook(hook)
-    answers = [answer(model, prompt) for prompt in PROMPTS]
-    handle.remove()
-    return {"scale": 1.0, "layer": 14, "answers": answers}
 
 
 def main() -> None:
@@ -112,7 +82,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
     tokenizer.pad_token = tokenizer.eos_token
     made = {"off": {"answers": [answer(model, prompt) for prompt in PROMPTS]}}
-    for one in (steering_vectors, repeng, persona):
+    for one in (steering_vectors, repeng):
         made[one.__name__] = one(model, tokenizer)
     (HERE / "answers.json").write_text(json.dumps(made, indent=1) + "\n")
 
