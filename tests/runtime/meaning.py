@@ -74,10 +74,15 @@ def content(
     fading = (statement.decay, index) if statement.decay != 1 else ()
     if isinstance(statement, Steer):
         scale = statement.scale * multiplier
-        return ("add", direction, scale, *fading) if scale else None
+        plain = not (statement.by_norm or statement.keep_norm)
+        how = "add" if plain else f"lengths {statement.by_norm} {statement.keep_norm}"
+        return (how, direction, scale, *fading) if scale else None
     low, high = (statement.low, statement.high) if isinstance(statement, Cap) else (0.0, 0.0)
-    strength = min(statement.strength * multiplier, 1.0)
-    return ("clamp", direction, low, high, strength, *fading) if strength else None
+    ablate = statement if isinstance(statement, Ablate) else None
+    strength = statement.strength * multiplier
+    strength = strength if ablate and ablate.over else min(strength, 1.0)
+    how = "clamp, norm kept" if ablate and ablate.keep_norm else "clamp"
+    return (how, direction, low, high, strength, *fading) if strength else None
 
 
 def edits_of(world: World, asked: Asked, position: int) -> list[Any]:
@@ -116,7 +121,7 @@ def _at_site(world: World, asked: Asked, position: int, place: Place) -> list[Do
             assert isinstance(one, Steer | Cap | Ablate)
             done = content(one, multiplier, place[0], max(0, position - len(asked.prompt)))
             if done is not None:
-                reads = _read(world, chosen, before, len(found)) if done[0] == "clamp" else ()
+                reads = _read(world, chosen, before, len(found)) if done[0] != "add" else ()
                 found.append(Done(done, reads, one.gate, program, number))
             # Within a program even an edit without effect is one that others give way to.
             if chosen.conflict == "priority":
@@ -148,7 +153,9 @@ def _weight(
     program = next(each for each in world.programs if each.name == one.program)
     read = _read(world, program, others, others + own)
     direction = vectors()[one.gate.vector].at(place[0]).tobytes()
-    return (place, direction, one.gate.sharpness, one.gate.threshold, read)
+    gate = one.gate
+    how = (gate.absolute, gate.cosine, gate.sharpness, gate.threshold, gate.above, gate.below)
+    return (place, direction, how, read)
 
 
 def _holds(one: Statement, asked: Asked, position: int) -> bool:

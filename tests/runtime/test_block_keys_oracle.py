@@ -91,6 +91,13 @@ gates = st.builds(
         [None, *(SiteRef(name=name, layers=(0,)) for name in ("post_block", "pre_attn"))]
     ),
     sharpness=st.sampled_from([1.0, 2.0]),
+) | st.builds(
+    Gate,
+    vector=st.sampled_from(VECTORS),
+    cosine=st.booleans(),
+    absolute=st.booleans(),
+    above=st.sampled_from([0.25, 0.5]),
+    below=st.sampled_from([None, 0.75]),
 )
 shape: dict[str, Any] = {
     "vector": st.sampled_from(VECTORS),
@@ -100,7 +107,9 @@ shape: dict[str, Any] = {
     "when": common | nested.filter(_allowed),
 }
 clamps = st.one_of(
-    st.builds(Ablate, strength=st.sampled_from(STRENGTHS), **shape),
+    st.builds(Ablate, strength=st.sampled_from(STRENGTHS), keep_norm=st.booleans(), **shape),
+    st.builds(Ablate, strength=st.sampled_from([0.5, 1.5]), over=st.just(True), **shape),
+    st.builds(Steer, scale=st.sampled_from(SCALES), by_norm=st.just(True), **shape),
     *(
         st.builds(
             Cap, low=st.just(low), high=st.just(high), strength=st.sampled_from(STRENGTHS), **shape
