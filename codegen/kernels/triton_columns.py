@@ -201,9 +201,10 @@ def _opened(p, length, mode, base, index):
     if (mode & ABSOLUTE) != 0:
         p = tl.abs(p)
     low = tl.load(base + LOW)
-    value = _sigmoid(tl.load(base + ALPHA) * (p - low))
     if (mode & STEP) != 0:
         value = tl.where((low < p) & (p < tl.load(base + HIGH)), 1.0, 0.0)
+    else:
+        value = _sigmoid(tl.load(base + ALPHA) * (p - low))
     if (mode & DECAY) != 0:
         value = tl.exp2(tl.load(base + ALPHA) * tl.load(index).to(tl.float32))
     return value

@@ -182,7 +182,8 @@ static void open_gate(const site_t *site, const column_t *columns, int j, token_
     const float x = one->alpha * (p - one->low);
     const float e = expf(-fabsf(x)); /* at most 1, however large x is */
     token->g[j] = x < 0 ? e / (1 + e) : 1 / (1 + e);
-    if (one->mode & STEP) token->g[j] = one->low < p && p < one->high; /* 0 for NaN */
+    /* 0 where p is not finite */
+    if (one->mode & STEP) token->g[j] = one->low < p && p < one->high;
     if (one->mode & DECAY) token->g[j] = exp2f(one->alpha * (float)token->index);
     token->g[j] *= weight(one, token);
     if (one->store >= 0) token->gate[one->store] = token->g[j];

@@ -19,7 +19,8 @@ class Opening:
         x = p, of COSINE p/‖y‖, of ABSOLUTE its absolute value
         g = sigmoid(sharpness·(x - low)), of STEP 1 where low < x < high and 0 elsewhere
 
-    Of a stream that is zero, COSINE makes 0. A bound itself is outside of a STEP.
+    Of a stream that is zero, COSINE makes 0. A bound itself is outside of a STEP, and so is what is
+    not finite.
     """
 
     sharpness: float = 1.0

@@ -49,6 +49,26 @@ program everything {
   replace v at post_block[1] scale 0.3 strength 0.25
   ablate w at post_block[1] strength 0.5
 }
+program share        { steer v at post_block[1] scale 0.4 norm }
+program share_kept   { steer v at post_attn[1] scale -0.5 norm keep norm }
+program ablated_kept { ablate v at post_block[2] keep norm }
+program ablated_over { ablate w at post_block[1] strength 1.75 over }
+program stepped {
+  steer w at post_block[2] scale 0.5 gate v at pre_attn[1] absolute above 2
+  steer v at post_block[2] scale 0.5 gate v below 0
+}
+program angled {
+  steer v at post_attn[2] scale 0.5 gate w cosine sharpness 20 threshold 0.05
+  steer w at post_block[2] scale 0.5 gate v at pre_attn[1] absolute cosine above 0.05
+}
+program amounts {
+  steer v at post_block[1] scale 0.3
+  steer w at post_block[1] scale 0.25 norm gate v absolute cosine sharpness 9 threshold 0.1
+  ablate v at post_block[1] strength 0.6 keep norm
+  cap w at post_block[1] in [-0.2, 2] strength 0.8 gate v above -3 below 9
+  ablate w at post_block[1] strength 1.5 over keep norm gate w cosine threshold 0.1
+  steer v at post_block[1] scale 0.3 norm keep norm
+}
 program fading {
   steer v at post_block[1] scale 0.8 decay 0.7
   cap w at post_block[1] in [-0.2, 0.2] strength 0.8 decay 0.9 gate v at pre_attn[1] sharpness 0.5
@@ -121,6 +141,20 @@ class Meaning:
             },
             "joined": {("post_attn", 1): self.joined},
             "everything": {("post_block", 1): self.everything},
+            "share": {("post_block", 1): lambda h: h + 0.4 * along(h, v)},
+            "share_kept": {("post_attn", 1): lambda h: kept(h, -0.5 * along(h, v))},
+            "ablated_kept": {("post_block", 2): lambda h: kept(h, -share(h, v) * v)},
+            "ablated_over": {("post_block", 1): lambda h: h - 1.75 * share(h, w) * w},
+            "stepped": {
+                ("pre_attn", 1): lambda h: self.read(h, (h @ v).abs() > 2),
+                ("post_block", 2): self.stepped,
+            },
+            "angled": {
+                ("pre_attn", 1): lambda h: self.read(h, cosine(h, v).abs() > 0.05),
+                ("post_attn", 2): lambda h: h + sig(20, cosine(h, w) - 0.05) * 0.5 * v,
+                ("post_block", 2): lambda h: h + self.gate * 0.5 * w,
+            },
+            "amounts": {("post_block", 1): self.amounts},
             "fading": {
                 ("pre_attn", 1): self.faded_probe,
                 ("post_block", 1): self.faded,
@@ -135,6 +169,24 @@ class Meaning:
                 ("post_block", 1): self.mapped_and_more,
             },
         }
+
+    def read(self, h: torch.Tensor, opens: torch.Tensor) -> torch.Tensor:
+        self.gate = opens[..., None].float()
+        return h
+
+    def stepped(self, h: torch.Tensor) -> torch.Tensor:
+        h = h + self.gate * 0.5 * self.w
+        return h + (h @ self.v < 0)[..., None] * 0.5 * self.v
+
+    def amounts(self, h: torch.Tensor) -> torch.Tensor:
+        v, w = self.v, self.w
+        h = h + 0.3 * v
+        h = h + sig(9, cosine(h, v).abs() - 0.1) * 0.25 * along(h, w)
+        h = kept(h, -0.6 * share(h, v) * v)
+        opens = ((h @ v > -3) & (h @ v < 9))[..., None]
+        h = h + opens * 0.8 * (cap(h, w, -0.2, 2) - h)
+        h = kept(h, -sig(1, cosine(h, w) - 0.1) * 1.5 * share(h, w) * w)
+        return kept(h, 0.3 * along(h, v))
 
     def fade(self, h: torch.Tensor, rate: float) -> torch.Tensor:
         """Return the powers of a rate, [T, 1]: of a prompt all 0, then 0, 1, 2, …."""
@@ -208,6 +260,15 @@ def sig(sharpness: float, x: torch.Tensor) -> torch.Tensor:
 
 def share(h: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return (h @ v)[..., None] / (v @ v)
+
+
+def along(h: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return a vector along `v` that is as long as the stream."""
+    return h.norm(dim=-1, keepdim=True) * v / v.norm()
+
+
+def cosine(h: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return (h @ v) / (h.norm(dim=-1) * v.norm())
 
 
 def turned(h: torch.Tensor, v: torch.Tensor, w: torch.Tensor, degrees: float) -> torch.Tensor:

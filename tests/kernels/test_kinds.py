@@ -10,7 +10,7 @@ import torch
 from interv.codegen.bundle import Column
 from interv.codegen.kernels.registry import runnable
 from interv.codegen.slot import records
-from interv.passes.graph.column import Kind
+from interv.passes.graph.column import Kind, Mode
 from interv.passes.placing.plan import GATES
 from tests.kernels.cases import Batch, batch, bits, check, truth, unit_bank
 from tests.kernels.columns import NAMES, random_columns
@@ -25,8 +25,12 @@ ADD = Column(-1, 1, alpha=2.5)
 CAP = Column(1, 1, strength=0.75, low=0.5, high=0.75)
 KEEP_NORM = Column(-1, 2, kind=Kind.KEEP_NORM, alpha=3.0)
 REPLACE = Column(-1, 3, kind=Kind.REPLACE, alpha=-7.0, strength=1.0)
+SHARE = Column(-1, 2, alpha=0.5, mode=Mode.SHARE)
+ABLATE = Column(3, 3, kind=Kind.KEEP_NORM, strength=1.0, low=0.0, high=0.0)
 GATED = pytest.mark.parametrize(
-    "edit", [ADD, CAP, KEEP_NORM, REPLACE], ids=["steer", "cap", "keep norm", "replace"]
+    "edit",
+    [ADD, CAP, KEEP_NORM, REPLACE, SHARE, ABLATE],
+    ids=["steer", "cap", "keep norm", "replace", "share", "ablate, keep norm"],
 )
 
 
@@ -219,10 +223,18 @@ def test_columns_behind_a_block_go_on(form: str) -> None:
     assert (last - made.tensors.bank[5]).abs().max() <= 1e-4
 
 
-@pytest.mark.parametrize("kind", [KEEP_NORM, REPLACE, OPEN, *block(CAP)], ids=lambda c: c.kind.name)
+STEP = replace(OPEN, mode=Mode.STEP)
+COSINE = replace(OPEN, alpha=1.0, low=0.0, mode=Mode.COSINE)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [KEEP_NORM, REPLACE, OPEN, *block(CAP), SHARE, ABLATE, STEP, COSINE],
+    ids=lambda c: f"{Kind(c.kind).name}, {Mode(c.mode).name}",
+)
 @forms
 def test_not_a_number_stays_in_its_row(kind: Column, form: str) -> None:
-    made = one_slot([kind, replace(ADD, gate=0 if kind is OPEN else -1)])
+    made = one_slot([kind, replace(ADD, gate=0 if kind.kind == Kind.GATE else -1)])
     made.hidden[2, 7] = torch.nan
     made.run(form)
     rows = made.hidden[:TOKENS].isnan()

@@ -19,7 +19,7 @@ _WIDE = pytest.mark.slow
     "name",
     [
         *("test_update.py", "test_kinds.py", "test_update_norm.py", "test_bundle.py"),
-        *("test_rows.py", "test_repetitions.py"),
+        *("test_rows.py", "test_repetitions.py", "test_modes.py"),
     ],
 )
 def test_the_interpreted_kernel_is_the_reference(name: str) -> None:
