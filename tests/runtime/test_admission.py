@@ -150,6 +150,22 @@ def test_programs_that_meet_are_refused_under_conflict_error(folder: Path) -> No
     assert both.terms == (("calm", 1.0), ("quiet", 1.0))
 
 
+def test_what_may_go_over_is_multiplied_on(folder: Path) -> None:
+    far = "program far { ablate v at post_block[1] strength 3 over }"
+    push = "program push { steer v at post_block[1] scale 1e38 norm }"
+    one = admitted(folder, f'interv 1\nvector v = "v.safetensors"\n{far}\n{push}\n')
+    assert one.resolve({"intervention": "far*2.5"}).terms == (("far", 2.5),)
+    # Whether a share of a stream's length can be held, only the stream says.
+    assert one.resolve({"intervention": "push*3"}).terms == (("push", 3.0),)
+    found = refusal(one, {"intervention": "far*-1 + push*-1"})
+    assert found.startswith(f"error[E405]: program 'far' {NEGATIVE}\n")
+    assert refusal(one, {"intervention": "far*2e38 + push"}) == (
+        "error[E105]: 2e+38 times program 'far' is too large\n"
+        "  = in the request: far*2e38 + push\n"
+        "  = a scale is at most 3.4e38 (float32)"
+    )
+
+
 def test_more_columns_than_a_slot_has_are_refused(folder: Path) -> None:
     caps = "".join(f"  cap v at post_block[1] in [{i}, 100]\n" for i in range(30))
     wide = "".join(f"program {name} {{\n{caps}}}\n" for name in "abc")
