@@ -340,7 +340,8 @@ _gates = st.one_of(
 _gated = {**_shared, "gate": _gates, "decay": st.sampled_from([1.0, 1.0, 0.5, 0.9])}
 _placed = {key: value for key, value in _gated.items() if key != "vector"}
 # Pairs that span a plane: what is across the first of them is no rounding error.
-_turns = st.sampled_from([("v", "w"), ("skew", "v"), ("against", "one"), ("one", "v")]).flatmap(
+PLANES = (("v", "w"), ("skew", "v"), ("against", "one"), ("one", "v"))
+_turns = st.sampled_from(PLANES).flatmap(
     lambda pair: st.builds(
         Rotate,
         towards=st.just(pair[1]),

@@ -1,4 +1,7 @@
-"""Decay in the keys of blocks: where a prompt ended decides how much is done to a token."""
+"""Decay and rotation in the keys of blocks.
+
+Where a prompt ended decides how much an edit that decays does to a token.
+"""
 
 from __future__ import annotations
 
@@ -53,3 +56,27 @@ def test_another_rate_is_another_edit(folder: Path) -> None:
 def test_a_decay_that_gave_way_is_in_no_key(folder: Path) -> None:
     engine = core(folder, STEER, f"{STEER} decay 0.5", rest="conflict priority\n")
     assert hashes(engine, 12, "p + q") == hashes(engine, 32)
+
+
+TURN = "rotate v towards w to 30 at post_block[1]"
+OTHER_TURNS = {
+    "angle": TURN.replace("30", "31"),
+    "adaptive": f"{TURN} adaptive",
+    "plane": TURN.replace("towards w", "towards one"),
+    "first vector": "rotate w towards v to 30 at post_block[1]",
+    "strength": f"{TURN} strength 0.5",
+    "decay": f"{TURN} decay 0.5",
+    "gate": f"{TURN} gate v",
+}
+
+
+@pytest.mark.parametrize("other", OTHER_TURNS.values(), ids=OTHER_TURNS)
+def test_another_rotation_is_another_edit(folder: Path, other: str) -> None:
+    engine = core(folder, TURN, other)
+    found = [hashes(engine, 12, asked) for asked in ("p", "q", "off")]
+    assert len({key for keys in found for key in keys}) == 3 * BLOCKS
+
+
+def test_a_rotation_said_in_another_way_shares_everything(folder: Path) -> None:
+    engine = core(folder, TURN, TURN.replace(" v ", " same "), TURN.replace("30", "-330"))
+    assert hashes(engine, 12) == hashes(engine, 12, "q") == hashes(engine, 12, "r")

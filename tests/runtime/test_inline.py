@@ -22,7 +22,18 @@ from interv.compile import compile_documents
 from interv.document.document import Document
 from interv.document.selectors import satisfiable
 from interv.document.sites import Site
-from interv.document.spec import And, Apply, Not, Or, Program, SiteRef, Spec, Steer, VectorDecl
+from interv.document.spec import (
+    And,
+    Apply,
+    Not,
+    Or,
+    Program,
+    Rotate,
+    SiteRef,
+    Spec,
+    Steer,
+    VectorDecl,
+)
 from interv.dsl.printer import print_spec
 from interv.load import plain_data
 from interv.passes.graph.selector_masks import select
@@ -31,6 +42,7 @@ from interv.runtime.choice import Choice
 from tests.kernels.cases import no_counts
 from tests.passes.small import (
     MODEL,
+    PLANES,
     TOKENS,
     indices,
     programs,
@@ -46,10 +58,16 @@ DECLARED = tuple(VectorDecl(name=name, path=f"{name}.safetensors") for name in v
 STREAM = tuple(
     Steer(vector="v", at=SiteRef(name=name, layers=("*",))) for name in ("pre_attn", "post_block")
 )
+# Requests rotate in planes that are there.
+TURNS = tuple(
+    Rotate(vector=a, towards=b, to=30.0, at=SiteRef(name=name, layers=("*",)))
+    for name in ("pre_attn", "post_block")
+    for a, b in PLANES
+)
 SCALARS = tuple(
     one.name for one in fields(Column) if one.name not in ("a", "b", "selector", "origin")
 )
-BASE = Spec(vectors=DECLARED, programs=(Program(name="base", statements=STREAM),))
+BASE = Spec(vectors=DECLARED, programs=(Program(name="base", statements=(*STREAM, *TURNS)),))
 
 
 @cache
