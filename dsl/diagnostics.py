@@ -218,9 +218,11 @@ def _wanted_parts(expected: frozenset[str], previous: Token | None) -> Iterator[
 
 
 def _wanted_words(expected: frozenset[str]) -> Iterator[str]:
-    if "AND" in expected:
-        yield "'and'"
-        yield "'or'"
+    if "TOKEN" in expected:
+        yield "a marker, token(…)"
+    for word in ("AND", "OR"):
+        if word in expected:
+            yield f"'{word.lower()}'"
     for kinds, words in (
         (CLAUSE_TOKENS, "a clause"),
         # Both can be `conflict`, so that alone tells nothing.

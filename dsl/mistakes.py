@@ -14,6 +14,8 @@ BOUNDS = "bounds are written in [low, high]; leave one out for an open end: in [
 LOGIC = "selectors are combined with 'and', 'or' and 'not'"
 NO_COMMAS = "clauses and statements are separated by spaces, not by commas"
 IDS = 'tokens are listed in parentheses: token(2, 15) or token("\\n")'
+MARKER = 'a marker stands behind it: after token("</think>"), between token(5) and token(6)'
+SEQUENCE = "a marker of several tokens is written in brackets: after token([5, 6], 7)"
 GATED = "'sharpness' and 'threshold' are parts of a gate: gate NAME sharpness 8"
 STEP = "'above' and 'below', 'cosine' and 'absolute' are parts of a gate: gate NAME above 0.5"
 NORM = "'norm' stands behind the amount: scale 0.1 norm; or behind 'keep'"
@@ -40,6 +42,12 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (RANGE, (f"{_STEER} at post_block[1..]", f"{_STEER} at post_block[1 to 2]")),
     (SLICE, (f"{_WHEN} prompt[1..2]", f"{_WHEN} prompt[1, 2]", f"{_WHEN} prompt[]")),
     (IDS, (f"{_WHEN} token 5", f"{_WHEN} token[5]", f'{_WHEN} token "x"', f"{_WHEN} token(x)")),
+    (MARKER, (f"{_WHEN} after 5", f'{_WHEN} after "x"', f"{_WHEN} after prompt")),
+    (MARKER, (f"{_WHEN} before 5", f'{_WHEN} before "x"', f"{_WHEN} before prompt")),
+    (MARKER, (f"{_WHEN} between 5", f'{_WHEN} between "x"', f"{_WHEN} between prompt")),
+    (MARKER, (f"{_WHEN} between token(1), x", f"{_WHEN} between token(1) or x")),
+    (MARKER, (f"{_WHEN} between token(1) and 5", f"{_WHEN} between token(1) and prompt")),
+    (SEQUENCE, (f"{_WHEN} after token([])", f'{_WHEN} after token(["a"])')),
     (LOGIC, (f"{_WHEN} prompt, generated", f"{_WHEN} prompt & x", f"{_WHEN} !prompt")),
     (BOUNDS, (f"{_CAP} in 1, 2", f"{_CAP} in (1, 2)", f"{_CAP} in [1]", f"{_CAP} in 1..2")),
     (BOUNDS, (f"{_CAP} in [1..2]", f"{_CAP} in [1 2]", f"{_CAP} in [x, 2]", f"{_CAP} in x")),

@@ -255,6 +255,14 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "two documents of one engine declare a KV policy",
         "two documents declare a KV policy: a.interv:2 and b.interv:2",
     ),
+    "E850": (
+        "`token(…)` selects by a sequence of ids",
+        "'token([5, 6])' selects one token at a time, not a sequence",
+    ),
+    "E851": (
+        "a marker of `after`, `before` or `between` has no token, or too many",
+        "this marker is 65 tokens",
+    ),
     "E301": (
         "a pass broke a rule of the graph",
         "the compiler made an invalid graph: %3 has 2 arguments",

@@ -12,7 +12,7 @@ what ends both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from interv.document.spec import After, And, Before, Between, Not, Or, Selector, Token
@@ -43,7 +43,7 @@ def single_ids(token: Token) -> tuple[Id, ...]:
     return tuple(one for one in token.ids if not isinstance(one, tuple))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def opening_of(leaf: Following) -> Opening:
     """Return what a selector follows."""
     if isinstance(leaf, Between):
@@ -51,7 +51,7 @@ def opening_of(leaf: Following) -> Opening:
     return Opening(sequences(leaf.mark), ())
 
 
-@cache
+@lru_cache(maxsize=1024)
 def following(selector: Selector) -> tuple[Following, ...]:
     """Return the parts of a selector that depend on earlier tokens, each once, left to right."""
     return tuple(dict.fromkeys(_parts(selector)))
@@ -85,7 +85,13 @@ def longest(leaves: Iterable[Following]) -> int:
 
 def ends(markers: Sequences, ids: Sequence[Id]) -> bool:
     """Say whether one of `markers` ends at the last of `ids`."""
-    return any(tuple(ids[-len(one) :]) == one for one in markers)
+    return any(tuple(ids[-length:]) in alike for length, alike in _by_length(markers))
+
+
+@lru_cache(maxsize=1024)
+def _by_length(markers: Sequences) -> tuple[tuple[int, frozenset[tuple[Id, ...]]], ...]:
+    lengths = dict.fromkeys(map(len, markers))
+    return tuple((n, frozenset(one for one in markers if len(one) == n)) for n in lengths)
 
 
 def step(opening: Opening, is_open: bool, ids: Sequence[Id]) -> bool:
@@ -109,7 +115,7 @@ def selects(leaf: Following, was_open: bool, ids: Sequence[Id]) -> bool:
 
 def follows(leaf: Following, ids: Sequence[Id]) -> bool:
     """Say whether `leaf` holds for the last of a request's tokens `ids`, one after the other."""
-    opening, was_open = opening_of(leaf), False
+    opening, was_open, reach = opening_of(leaf), False, longest([leaf])
     for end in range(1, len(ids)):
-        was_open = step(opening, was_open, ids[:end])
+        was_open = step(opening, was_open, ids[max(end - reach, 0) : end])
     return selects(leaf, was_open, ids)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from interv.document.markers import Following, Id, Opening, opening_of, single_ids, step
 from interv.document.spec import Selector, Token
 
-# More are not walked: then selectors count as able to hold in every way.
-MOST_STATES = 256
+# So many tokens of states are looked at: with more, selectors count as able to hold in every way.
+MOST_STEPS = 4096
 
 
 class Past(NamedTuple):
@@ -60,7 +60,7 @@ def pasts(leaves: tuple[Following, ...], kinds: tuple[Id, ...]) -> tuple[Past, .
             if after not in reached:
                 reached[after] = (*earlier, one)
                 waiting.append(after)
-        if len(reached) > MOST_STATES:
+        if len(reached) * len(kinds) > MOST_STEPS:
             return None
     return tuple(found.values())
 

@@ -20,6 +20,7 @@ from interv.codegen.bundle import Bundle, Column
 from interv.codegen.emit import column
 from interv.data import parse_json
 from interv.document.document import Document
+from interv.document.markers import following
 from interv.document.selectors import atoms
 from interv.document.sites import Site
 from interv.document.spec import Edit, Program, Selector
@@ -49,6 +50,8 @@ LIMITS = Limits(tokens=MOST_ITEMS, failures=2)
 MOST_PARTS = 64
 # Under 'conflict priority' each selector grows by those before it.
 MOST_PARTS_IN_TURN = 24
+# What can have come before a token is walked through for each pair of selectors that ask.
+MOST_FOLLOWED = 8
 _NAME = "<request>"
 _PLAIN = tuple(one.name for one in fields(Column) if one.name != "origin")
 _SELECTOR: TypeAdapter[Selector] = TypeAdapter(Selector)
@@ -271,6 +274,10 @@ def _too_many(program: Program, bundle: Bundle) -> Iterator[IntervError]:
     if parts > most:
         said = f"the selectors of an inline program have at most {most} parts together"
         yield IntervError("E109", f"{said}, these have {parts}")
+    followed = {leaf for one in edits for leaf in following(one.when)}
+    if len(followed) > MOST_FOLLOWED:
+        said = f"an inline program follows markers in at most {MOST_FOLLOWED} different ways"
+        yield IntervError("E109", f"{said}, this one in {len(followed)}")
     layers = max((len(one.at.layers) for one in edits), default=0)
     if layers > bundle.num_layers:
         said = f"a site lists at most the {bundle.num_layers} layers of the model"

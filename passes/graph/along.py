@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from interv.document.markers import Following, Opening, Sequences, longest, opening_of
+from interv.document.markers import Following, Id, Opening, Sequences, longest, opening_of
 from interv.document.spec import After, Before
 
 NO_ID = -1  # before the first token of a request
@@ -64,11 +65,12 @@ class Along(ABC):
         """Return the tokens at which one of some markers ends, bool `[T]`."""
         if markers not in self._ends:
             found = torch.zeros_like(self._ids, dtype=torch.bool)
-            for marker in markers:
-                whole = torch.ones_like(found)
-                for back, one in enumerate(reversed(marker)):
-                    whole &= self._back(back) == one
-                found |= whole
+            for table in _tables(markers, self._ids.device):
+                last = [self._back(back) for back in reversed(range(table.shape[1]))]
+                if len(last) == 1:
+                    found |= torch.isin(self._ids, table[:, 0])
+                else:
+                    found |= (torch.stack(last, 1)[:, None] == table).all(2).any(1)
             self._ends[markers] = found
         return self._ends[markers]
 
@@ -78,6 +80,15 @@ class Along(ABC):
             own = self._ids[near.clamp(min=0)]
             self._backs[back] = torch.where(near >= self._first, own, self.before(back))
         return self._backs[back]
+
+
+@lru_cache(maxsize=256)
+def _tables(markers: Sequences, device: torch.device) -> tuple[Tensor, ...]:
+    """Return markers on a device, those of one length together, each `[N, length]` int64."""
+    by_length: dict[int, list[tuple[Id, ...]]] = {}
+    for one in markers:
+        by_length.setdefault(len(one), []).append(one)
+    return tuple(torch.tensor(one, device=device) for one in by_length.values())
 
 
 class Whole(Along):

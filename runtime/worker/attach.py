@@ -128,17 +128,18 @@ def _max_tokens(config: compat.VllmConfig) -> int:
 
 def _hook_v1(runner: compat.Runner, engine: Engine) -> None:
     choices, finite = _Choices(engine.default), Finite(runner)
-    anew: set[str] = set()  # requests that start or resume in this step
+    anew: set[str] = set()  # requests that start or resume with their next step
 
     def update(original: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         engine.seen.forget(scheduler_output.finished_req_ids)
-        anew.clear()
+        anew.difference_update(scheduler_output.finished_req_ids)
         anew.update(compat.started(scheduler_output))
         return original(scheduler_output, *args, **kwargs)
 
     def forward(original: Any, *args: Any, **kwargs: Any) -> Any:
         step = _step_v1(runner, choices, anew)
         engine.begin(step)
+        anew.difference_update(step.ids)
         try:
             with running(engine):
                 result = original(*args, **kwargs)
@@ -204,12 +205,13 @@ def _step_v1(runner: compat.Runner, choices: _Choices, anew: Collection[str]) ->
 def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
     rows: dict[int, tuple[Choice, str]] = {}  # and its id, by the runner's own index of it
     steps: list[Step] = []  # the one that runs
-    anew: dict[str, Any] = {}  # requests that start or resume in this step
+    anew: dict[str, Any] = {}  # requests that start or resume with their next step
 
     def add(original: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(scheduler_output, *args, **kwargs)
         engine.seen.forget(scheduler_output.finished_req_ids)
-        anew.clear()
+        for one in scheduler_output.finished_req_ids:
+            anew.pop(one, None)
         for new in scheduler_output.scheduled_new_reqs:
             index = runner.req_states.req_id_to_index[new.req_id]
             rows[index] = choice_in(new.sampling_params, engine.default), new.req_id
@@ -220,6 +222,8 @@ def _hook_v2(runner: compat.Runner, engine: Engine) -> None:
         batch = original(*args, **kwargs)
         steps[:] = [_step_v2(runner, rows, batch, anew)]
         engine.begin(steps[0])
+        for one in steps[0].ids:
+            anew.pop(one, None)
         return batch
 
     def execute(original: Any, *args: Any, **kwargs: Any) -> Any:

@@ -20,6 +20,8 @@ from tests.engine.programs import Directions
 
 # Every site at the first, a middle and the last block; `edited` is steered at one site that it
 # also captures, before and after; `some` has two captures of different tokens at one place.
+# The model's answers have some of these every few tokens.
+OPENS, CLOSES = (", ".join(map(str, range(first, VOCABULARY, 9))) for first in (3, 8))
 DOCUMENT = """interv 1
 vector v = "v.safetensors"
 sink rows = memory()
@@ -39,19 +41,21 @@ program edited {
 program some {
   capture at post_attn[1] tokens generated[1:3] to rows
   capture at post_attn[1] tokens token(70, 71, 72) or prompt[0] to rows
+  capture at post_attn[1] tokens between token(OPENS) and token(CLOSES) to rows
 }
 program plain { steer v at post_block[0] scale 0.25 }
 program shared { capture at post_block[0] tokens prompt[-1] to rows sample 0.5 }
 program kept { capture at post_block[0] to acts keep marked }
 program stored { capture at post_block[-1] tokens prompt to acts }
 default every
-"""
+""".replace("OPENS", OPENS).replace("CLOSES", CLOSES)
 PROGRAMS = ("every", "last", "edited", "some", "plain", "off", "last + some", "edited + last")
 SITES = ("pre_attn", "post_attn", "post_block")
 
 # (site, layer, after, capture) -> positions and rows
 Records = dict[tuple[str, int, bool, int], tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]
-Selects = Callable[[int, int, int], bool]  # position, length of the prompt, token id
+# position, length of the prompt, token id, the ids before it
+Selects = Callable[[int, int, int, list[int]], bool]
 
 
 @dataclass(frozen=True)
@@ -59,24 +63,29 @@ class Take:
     """One capture statement, as the test means it."""
 
     places: tuple[tuple[str, int], ...]
-    selects: Selects = lambda position, prompt, token: True
+    selects: Selects = lambda position, prompt, token, earlier: True
     after: bool = False
+
+
+def _opened(earlier: list[int]) -> bool:
+    return next((one % 9 == 3 for one in reversed(earlier) if one % 9 in (3, 8)), False)
 
 
 _ENDS = (0, 2, 3)
 _TAKES = {
     "every": [Take(tuple((site, layer) for layer in _ENDS)) for site in SITES],
     "last": [
-        Take(tuple(("post_block", n) for n in range(LAYERS)), lambda i, p, t: i == p - 1),
+        Take(tuple(("post_block", n) for n in range(LAYERS)), lambda i, p, t, e: i == p - 1),
     ],
     "edited": [
-        Take((("post_block", 1),), lambda i, p, t: (1 <= i < 4 and i < p) or i >= p),
+        Take((("post_block", 1),), lambda i, p, t, e: (1 <= i < 4 and i < p) or i >= p),
         Take((("post_block", 1),), after=True),
         Take((("pre_attn", 2),)),
     ],
     "some": [
-        Take((("post_attn", 1),), lambda i, p, t: 1 <= i - p < 3),
-        Take((("post_attn", 1),), lambda i, p, t: t in (70, 71, 72) or i == 0),
+        Take((("post_attn", 1),), lambda i, p, t, e: 1 <= i - p < 3),
+        Take((("post_attn", 1),), lambda i, p, t, e: t in (70, 71, 72) or i == 0),
+        Take((("post_attn", 1),), lambda i, p, t, e: t % 9 != 8 and _opened(e)),
     ],
 }
 _ORDER = ("every", "last", "edited", "some")
@@ -123,7 +132,7 @@ class Expected:
         streams = self._streams(ask, ids)
         found: Records = {}
         for number, take in enumerate(takes(ask.program)):
-            chosen = [i for i, t in enumerate(fed) if take.selects(i, len(ask.prompt), t)]
+            chosen = [i for i, t in enumerate(fed) if take.selects(i, len(ask.prompt), t, fed[:i])]
             for site, layer in take.places:
                 if chosen:
                     rows = streams[site, layer][take.after][chosen]

@@ -62,6 +62,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         " these have 66\n\n"
         "error[E411]: this program has 33 edits at post_block[1], 16 are possible",
     ),
+    "E109 markers": (
+        program(*(f"steer v at post_block[1] when after token({i})" for i in range(9))),
+        "error[E109]: an inline program follows markers in at most 8 different ways, this one in 9",
+    ),
     "E109 layers": (
         program("steer v at post_block[*, *, *, *, *]"),
         "error[E109]: a site lists at most the 4 layers of the model, one here lists 5",
