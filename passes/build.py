@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from interv.document.document import Document
+from interv.document.positions import merged
 from interv.document.spec import Ablate, Apply, Cap, Capture, Edit, Replace, Statement, Steer
 from interv.passes.graph.directions import Adapter, Vector
 from interv.passes.graph.ir import Graph, Node, Origin, call
@@ -97,7 +98,7 @@ class _Statement:
     def add(self, streams: Node, edit: Edit | Capture) -> Node:
         at = Sites(edit.at, self.layers)
         if isinstance(edit, Capture):
-            mask = self.call(select, self.tokens, edit.tokens)
+            mask = self.call(select, self.tokens, merged(edit.tokens))
             return self.call(emit, streams, at, mask, edit)
         h = self.call(read, streams, at)
         return self.call(write, streams, at, self.edit(h, at, streams, edit))
@@ -140,7 +141,7 @@ class _Statement:
 
     def mask(self, h: Node, at: Sites, streams: Node, edit: Edit) -> Node:
         """Append what says which tokens are edited, and how much of the edit they get."""
-        chosen = self.call(select, self.tokens, edit.when)
+        chosen = self.call(select, self.tokens, merged(edit.when))
         if edit.gate is None:
             return chosen
         site = at if edit.gate.site is None else Sites(edit.gate.site, self.layers)

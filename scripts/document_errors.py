@@ -239,6 +239,15 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "two documents of one engine declare a KV policy",
         "two documents declare a KV policy: a.interv:2 and b.interv:2",
     ),
+    "E880": (
+        "a list of positions is too long",
+        "this list has 4097 runs of positions, 4096 are possible",
+    ),
+    "E881": (
+        "selectors by steps that have no small common multiple",
+        "the steps of these selectors meet too rarely to be compared",
+    ),
+    "E882": ("a step is too large", "a step of 70000 is too large"),
     "E301": (
         "a pass broke a rule of the graph",
         "the compiler made an invalid graph: %3 has 2 arguments",

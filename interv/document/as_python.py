@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 
-from interv.document.selectors import phase_text
+from interv.document.selectors import phase_text, position_text
 from interv.document.spec import (
     Ablate,
     And,
@@ -20,6 +20,7 @@ from interv.document.spec import (
     LayerRange,
     Not,
     Or,
+    Positions,
     Program,
     Replace,
     Scalar,
@@ -29,6 +30,7 @@ from interv.document.spec import (
     Spec,
     Statement,
     Steer,
+    Stride,
     Token,
 )
 
@@ -157,8 +159,11 @@ def _selector(selector: Selector) -> str:
     match selector:
         case Everything():
             return "everything"
-        case InPhase() | At() | Slice():
+        case InPhase() | At() | Slice() | Stride():
             return phase_text(selector)
+        case Positions(phase=phase, items=items):
+            listed = (repr(one if isinstance(one, int) else position_text(one)) for one in items)
+            return f"{phase}[{', '.join(listed)}]"
         case Token():
             return f"token({', '.join(map(repr, selector.ids))})"
         case Not():

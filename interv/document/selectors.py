@@ -18,11 +18,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import islice, product
 from operator import and_, or_
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from interv.document.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+from interv.document.places import Columns, representatives, selected
+from interv.document.positions import ends_of, includes
+from interv.document.spec import (
+    And,
+    At,
+    Everything,
+    InPhase,
+    Not,
+    Or,
+    PositionRange,
+    Positions,
+    Selector,
+    Slice,
+    Stride,
+    Token,
+)
 from interv.errors import IntervError
 
+# The parts that look at where a token is.
+InPlace: TypeAlias = InPhase | At | Slice | Stride | Positions
 # So many tokens are tried one by one, which most questions take less than.
 QUICK = 64
 
@@ -44,7 +61,7 @@ def holds(selector: Selector, position: int, prompt_length: int, token_id: int |
     match selector:
         case Everything():
             return True
-        case InPhase() | At() | Slice():
+        case InPhase() | At() | Slice() | Stride() | Positions():
             return _in_place(selector, position, prompt_length)
         case Token():
             return token_id in selector.ids
@@ -56,7 +73,7 @@ def holds(selector: Selector, position: int, prompt_length: int, token_id: int |
             return any(holds(term, position, prompt_length, token_id) for term in selector.terms)
 
 
-def _in_place(selector: InPhase | At | Slice, position: int, prompt_length: int) -> bool:
+def _in_place(selector: InPlace, position: int, prompt_length: int) -> bool:
     if (position < prompt_length) != (selector.phase == "prompt"):
         return False
     _refuse_negative_generated(selector)
@@ -69,6 +86,8 @@ def _in_place(selector: InPhase | At | Slice, position: int, prompt_length: int)
         case Slice(start=start, stop=stop):
             after = start is None or index >= _from_end(start, prompt_length)
             return after and (stop is None or index < _from_end(stop, prompt_length))
+        case _:
+            return includes(selector, index, prompt_length)
 
 
 def _from_end(bound: int, length: int) -> int:
@@ -108,6 +127,8 @@ def witness(selector: Selector) -> Witness | None:
     """
     leaves = tuple(atoms(selector))
     places, kinds = list(_places(leaves)), _kinds_of_ids(leaves)
+    if any(isinstance(leaf, Positions) for leaf in leaves):
+        return _among(selector, leaves, places, kinds)  # which sorts a list once
     for (x, y), token_id in islice(product(places, kinds), QUICK):
         if holds(selector, x, x - y, token_id):
             return Witness(x, x - y, token_id)
@@ -129,7 +150,7 @@ def _among(
     for leaf in dict.fromkeys(leaves):
         if isinstance(leaf, Token):
             truth[leaf] = frozenset(leaf.ids)
-        elif isinstance(leaf, InPhase | At | Slice):
+        elif isinstance(leaf, InPlace):
             truth[leaf] = cells.of(leaf)
     every = (1 << len(places)) - 1
     found = []
@@ -157,8 +178,11 @@ class _Cells:
             self._known[axis, bound] = int("".join(signs), 2)
         return self._known[axis, bound]
 
-    def of(self, leaf: InPhase | At | Slice) -> int:
+    def of(self, leaf: InPlace) -> int:
         """Return the places that a part selects."""
+        if isinstance(leaf, Stride | Positions):
+            signs = selected(leaf, Columns.of(self._columns))
+            return int("".join("1" if one else "0" for one in signs), 2)
         in_prompt, generated = leaf.phase == "prompt", self.beyond(1, 0)
         found = ~generated & self.beyond(0, 0) if in_prompt else generated
         if isinstance(leaf, InPhase):
@@ -207,11 +231,15 @@ def atoms(selector: Selector) -> Iterator[Selector]:
             yield selector
 
 
-def _places(leaves: Iterable[Selector]) -> Iterator[tuple[int, int]]:
-    """Yield (x, y) of one token of each cell: the largest x and the smallest y in it.
+def _places(leaves: Sequence[Selector]) -> Iterable[tuple[int, int]]:
+    """Return (x, y) of one token of each cell: the largest x and the smallest y in it.
 
     A cell holds a token exactly if those two satisfy `x - y >= 1`.
     """
+    if any(isinstance(leaf, Stride | Positions) for leaf in leaves):
+        for leaf in leaves:
+            _refuse_negative_generated(leaf)
+        return representatives([leaf for leaf in leaves if isinstance(leaf, InPlace)])
     on_x: set[int] = {0}
     on_y: set[int] = {0}  # the end of the prompt is always a border
     for leaf in leaves:
@@ -250,7 +278,7 @@ def _kinds_of_ids(leaves: Iterable[Selector]) -> list[int | str]:
 
 
 def _refuse_negative_generated(leaf: Selector) -> None:
-    if isinstance(leaf, At | Slice) and negative_generated(leaf):
+    if isinstance(leaf, InPlace) and negative_generated(leaf):
         raise IntervError(
             "E210",
             f"'{selector_text(leaf)}' counts from an end that is not known yet",
@@ -263,8 +291,10 @@ def negative_generated(leaf: Selector) -> bool:
     match leaf:
         case At(phase="generated", index=index):
             return index < 0
-        case Slice(phase="generated", start=start, stop=stop):
-            return any(bound is not None and bound < 0 for bound in (start, stop))
+        case Slice(phase="generated") | Stride(phase="generated"):
+            return any(bound is not None and bound < 0 for bound in (leaf.start, leaf.stop))
+        case Positions(phase="generated", items=items):
+            return any(min(ends_of(one)) < 0 for one in items)
         case _:
             return False
 
@@ -274,7 +304,7 @@ def selector_text(selector: Selector) -> str:
     match selector:
         case Everything():
             return "all"
-        case InPhase() | At() | Slice():
+        case InPhase() | At() | Slice() | Stride() | Positions():
             return phase_text(selector)
         case Token():
             return f"token({', '.join(_id_text(one) for one in selector.ids)})"
@@ -286,12 +316,25 @@ def selector_text(selector: Selector) -> str:
             return " or ".join(_operand(term, (Or,)) for term in selector.terms)
 
 
-def phase_text(selector: InPhase | At | Slice) -> str:
-    """Print tokens of one phase as the language and Python both write them: `prompt[2:-1]`."""
-    if isinstance(selector, InPhase):
-        return selector.phase
-    bounds = (selector.index,) if isinstance(selector, At) else (selector.start, selector.stop)
+def phase_text(selector: InPlace) -> str:
+    """Print tokens of one phase: `prompt[2:-1]`, as Python writes it if it is no list."""
+    match selector:
+        case InPhase(phase=phase):
+            return phase
+        case Positions(phase=phase, items=items):
+            return f"{phase}[{', '.join(map(position_text, items))}]"
+        case At():
+            bounds: tuple[int | None, ...] = (selector.index,)
+        case Slice():
+            bounds = (selector.start, selector.stop)
+        case Stride():
+            bounds = (selector.start, selector.stop, selector.step)
     return f"{selector.phase}[{':'.join('' if n is None else str(n) for n in bounds)}]"
+
+
+def position_text(item: int | PositionRange) -> str:
+    """Print one item of a list of positions as the language writes it."""
+    return str(item) if isinstance(item, int) else f"{item.first}..{item.last}"
 
 
 def _id_text(one: int | str) -> str:

@@ -63,6 +63,39 @@ class Slice(Node):
     stop: Whole | None = None
 
 
+class Stride(Node):
+    """`generated[i:j:k]`, `prompt[i:j:k]`: every `step`th token from `start` on, before `stop`."""
+
+    kind: Literal["stride"] = "stride"
+    phase: Phase
+    start: Whole | None = None
+    stop: Whole | None = None
+    step: Annotated[Whole, Field(ge=1)]
+
+
+class PositionRange(Node):
+    """`first..last` among positions, both ends included."""
+
+    first: Whole
+    last: Whole
+
+
+class Positions(Node):
+    """`prompt[0, 4..8, -1]`: the tokens that are listed. A single one is an `At`."""
+
+    kind: Literal["positions"] = "positions"
+    phase: Phase
+    items: tuple[Whole | PositionRange, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _more_than_one(self) -> Positions:
+        if len(self.items) == 1 and isinstance(self.items[0], int):
+            raise PydanticCustomError(
+                "one_position", "a single position is not a list: it is of kind 'at'"
+            )
+        return self
+
+
 class Token(Node):
     """`token(…)`: the current input token is one of these ids (or the id of such a text)."""
 
@@ -92,7 +125,8 @@ class Or(Node):
 
 
 Selector: TypeAlias = Annotated[
-    Everything | InPhase | At | Slice | Token | Not | And | Or, Field(discriminator="kind")
+    Everything | InPhase | At | Slice | Stride | Positions | Token | Not | And | Or,
+    Field(discriminator="kind"),
 ]
 
 

@@ -35,12 +35,15 @@ BY_FIELD: Mapping[str, type[BaseModel]] = {
     "site": specs.SiteRef,
     "gate": specs.Gate,
     "layers": specs.LayerRange,
+    "items": specs.PositionRange,
 }
 BY_KIND: Mapping[str, type[BaseModel]] = {
     "all": specs.Everything,
     "phase": specs.InPhase,
     "at": specs.At,
     "slice": specs.Slice,
+    "stride": specs.Stride,
+    "positions": specs.Positions,
     "token": specs.Token,
     "not": specs.Not,
     "and": specs.And,
@@ -60,6 +63,7 @@ RANGES = {
     "strength": "0 to 1",
     "sample": "above 0, up to 1",
     "rank": "1 and more",
+    "step": "1 and more",
     "ids": "0 and more",
 }
 

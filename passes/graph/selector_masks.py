@@ -8,7 +8,20 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from interv.document.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+from interv.document.spec import (
+    And,
+    At,
+    Everything,
+    InPhase,
+    Not,
+    Or,
+    Positions,
+    Selector,
+    Slice,
+    Stride,
+    Token,
+)
+from interv.passes.graph.position_tables import listed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,29 +48,36 @@ def select(tokens: Tokens, selector: Selector) -> Tensor:
             return reduce(torch.logical_and, [select(tokens, term) for term in selector.terms])
         case Or():
             return reduce(torch.logical_or, [select(tokens, term) for term in selector.terms])
-        case InPhase() | At() | Slice():
+        case InPhase() | At() | Slice() | Stride():
             return _positions(tokens, selector)
+        case Positions():
+            return listed(tokens.position, tokens.prompt_length, selector)
 
 
-def _positions(tokens: Tokens, selector: InPhase | At | Slice) -> Tensor:
+def _positions(tokens: Tokens, selector: InPhase | At | Slice | Stride) -> Tensor:
     in_prompt = tokens.position < tokens.prompt_length
     if selector.phase == "prompt":
         return in_prompt & _within(tokens.position, tokens.prompt_length, selector)
     return ~in_prompt & _within(tokens.position - tokens.prompt_length, None, selector)
 
 
-def _within(index: Tensor, length: Tensor | None, selector: InPhase | At | Slice) -> Tensor:
+def _within(
+    index: Tensor, length: Tensor | None, selector: InPhase | At | Slice | Stride
+) -> Tensor:
     """Compare indices into a phase; `length` is None where the phase's end is not known yet."""
     everywhere = torch.ones_like(index, dtype=torch.bool)
     match selector:
         case At():
             return index == _bound(selector.index, length)
-        case Slice():
+        case Slice() | Stride():
             after = (
                 everywhere if selector.start is None else index >= _bound(selector.start, length)
             )
             before = everywhere if selector.stop is None else index < _bound(selector.stop, length)
-            return after & before
+            if isinstance(selector, Slice):
+                return after & before
+            since = index - _bound(selector.start or 0, length)
+            return after & before & (since % selector.step == 0)
         case _:
             return everywhere
 

@@ -15,12 +15,16 @@ from interv.document.spec import (
     InPhase,
     Not,
     Or,
+    Phase,
+    PositionRange,
+    Positions,
     Program,
     Selector,
     SiteRef,
     Slice,
     Spec,
     Steer,
+    Stride,
     Token,
 )
 from tests.engine.host import EngineHost
@@ -33,6 +37,7 @@ pytestmark = pytest.mark.engine
 
 PROMPTS = [[9] * 3 + list(range(20, 57)), [100, 200, 9, 300, 400], [7]]
 TOKENS = 6
+PHASES: tuple[Phase, ...] = ("prompt", "generated")
 SELECTORS: dict[str, Selector] = {
     "everything": Everything(),
     "prompt": InPhase(phase="prompt"),
@@ -40,6 +45,14 @@ SELECTORS: dict[str, Selector] = {
     "last": At(phase="prompt", index=-1),
     "window": Slice(phase="prompt", start=2, stop=-3),
     "early": Slice(phase="generated", start=1, stop=3),
+    "listed": Positions(
+        phase="prompt", items=(0, 2, PositionRange(first=4, last=8), -1, *range(20, 200, 2))
+    ),
+    "steps": Stride(phase="generated", start=1, step=2),
+    # As programs were written before there were lists, and with more positions than bits.
+    "alternatives": Or(
+        terms=tuple(At(phase=phase, index=i) for i in range(0, 140, 2) for phase in PHASES)
+    ),
     "ids": Token(ids=(9, 300)),
     "mixed": Or(
         terms=(

@@ -19,12 +19,15 @@ from interv.document.spec import (
     InPhase,
     Not,
     Or,
+    PositionRange,
+    Positions,
     Program,
     Selector,
     SiteRef,
     Slice,
     Statement,
     Steer,
+    Stride,
     Token,
 )
 from tests.passes.small import selectors as nested
@@ -64,6 +67,8 @@ common: st.SearchStrategy[Selector] = st.sampled_from(
         Slice(phase="prompt", start=5),
         Slice(phase="prompt", start=-3),
         Slice(phase="generated", start=2),
+        Positions(phase="prompt", items=(0, 6, PositionRange(first=9, last=-2))),
+        Stride(phase="generated", step=3),
         Token(ids=(1,)),
     ]
 )
