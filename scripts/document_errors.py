@@ -218,10 +218,6 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "a chat template is missing, or changes a text",
         "the model's tokenizer has no chat template, which --chat needs",
     ),
-    "E290": (
-        "the language has it, this version has not",
-        "conflict joint of several programs is not supported yet",
-    ),
     "E295": (
         "a program asks for a KV policy, and no document declares one",
         "program 'thinks' says 'kv on', and no document declares a KV policy",

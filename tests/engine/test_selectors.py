@@ -11,6 +11,7 @@ from interv.document.selectors import holds
 from interv.document.spec import (
     And,
     At,
+    Cap,
     Everything,
     InPhase,
     Not,
@@ -69,6 +70,32 @@ def masked(selector: Selector, given: int, fed: list[int], v: torch.Tensor) -> E
     return lambda h: h + torch.tensor(on, dtype=h.dtype)[: h.shape[1], None] * v
 
 
+def together(at: SiteRef) -> tuple[Program, ...]:
+    """Return two programs whose caps are one problem where both hold."""
+    generated = InPhase(phase="generated")
+    lowered = Cap(vector="w", at=at, high=-2.0, when=generated)
+    held = Cap(vector="v", at=at, low=1.0, high=1.0)
+    return (
+        Program(name="held", statements=(held,)),
+        Program(name="lowered", statements=(lowered,)),
+    )
+
+
+def solved(given: int, directions: Directions) -> Edit:
+    """Return the smallest change after which `v` is at 1, and `w` at most at -2 if generated."""
+    v, w = directions.v / directions.v.norm(), directions.w / directions.w.norm()
+    both = torch.stack([v, w])
+
+    def change(h: torch.Tensor) -> torch.Tensor:
+        pinned = h + (1 - h @ v)[..., None] * v
+        missing = torch.stack([1 - h @ v, -2 - h @ w], dim=-1)
+        met = h + missing @ torch.linalg.inv(both @ both.T) @ both
+        later = torch.arange(h.shape[1]) >= given
+        return torch.where((later & (pinned @ w > -2))[..., None], met, pinned)
+
+    return change
+
+
 # Chunks of other sizes, in full batches: test_batching.py.
 @pytest.mark.parametrize("chunk", [None, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("flavour", ["traced", "B"])
@@ -81,7 +108,8 @@ def test_selectors_equal_the_oracle(tmp_path: Path, flavour: str, chunk: int | N
         Program(name=name, statements=(Steer(vector="v", at=at, when=selector),))
         for name, selector in SELECTORS.items()
     )
-    spec = Spec(vectors=VECTORS, programs=programs, default="everything")
+    programs = (*programs, *together(at))
+    spec = Spec(vectors=VECTORS, programs=programs, default="everything", conflict="joint")
     options = {} if chunk is None else {"max_num_batched_tokens": chunk, "max_num_seqs": 8}
     oracle = Oracle(model)
     with EngineHost(flavour, model, files=[save_document(spec, tmp_path)], **options) as engine:
@@ -93,3 +121,9 @@ def test_selectors_equal_the_oracle(tmp_path: Path, flavour: str, chunk: int | N
                 expected = oracle.follow(prompt, answer.ids, change)
                 assert answer.ids == expected.ids, name
                 assert answer.distance(expected) < ENGINE_LOGPROB, name
+        answers = engine.generate(PROMPTS, TOKENS, program="held + lowered")
+        for prompt, answer in zip(PROMPTS, answers, strict=True):
+            change = {("post_block", 1): solved(len(prompt), directions)}
+            expected = oracle.follow(prompt, answer.ids, change)
+            assert answer.ids == expected.ids
+            assert answer.distance(expected) < ENGINE_LOGPROB
