@@ -11,6 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from interv.compile import Compilation, compile_documents
+from interv.document.selectors import selector_text
+from interv.document.spec import And, Positions, Token
+from interv.document.wording import brief
 from interv.errors import IntervError
 from interv.explain import SECTIONS, explain, explain_pass, explain_spec
 from interv.load import load_document, load_text
