@@ -20,6 +20,7 @@ from interv.codegen.bundle import Bundle, Column
 from interv.codegen.emit import column
 from interv.data import parse_json
 from interv.document.document import Document
+from interv.document.positions import merged
 from interv.document.selectors import atoms
 from interv.document.sites import Site
 from interv.document.spec import Edit, Program, Selector
@@ -271,7 +272,7 @@ def _not_spliced(site: Site, origin: Origin, bundle: Bundle) -> IntervError:
 def _too_many(program: Program, bundle: Bundle) -> Iterator[IntervError]:
     """Find what would take long to compile, before anything is computed of it."""
     edits = [one for one in program.statements if isinstance(one, Edit)]
-    parts = sum(len(list(atoms(one))) for one in {one.when for one in edits})
+    parts = sum(len(list(atoms(merged(one)))) for one in {one.when for one in edits})
     most = MOST_PARTS_IN_TURN if program.conflict == "priority" else MOST_PARTS
     if parts > most:
         said = f"the selectors of an inline program have at most {most} parts together"
