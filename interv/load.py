@@ -137,7 +137,7 @@ def _plain(value: object) -> object:
 def refuse_unsupported(document: Document) -> None:
     """Raise what a document uses that is not there.
 
-    E27x for sinks, E290 for what the language has and this version has not.
+    E27x for sinks, E295 to E298 for KV policies.
     """
     raise_all(sorted(_unsupported(document), key=by_place))
 
