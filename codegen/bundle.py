@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # What all programs that requests bring along are counted as, and the least columns they have.
 INLINE, INLINE_COLUMNS = "<inline>", 16
+# Room for the caps of programs that are solved together, times those of every program.
+JOINT_COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,9 @@ class Bundle:
         """Return K: room for every program at once, as far as a site has columns."""
         most = (sum(len(columns) for columns in t.programs.values()) for t in self.sites)
         least = INLINE_COLUMNS if self.inline else 1
-        return min(MAX_COLUMNS, max(least, max(most, default=1)))
+        # Caps of several programs have columns for each set of tokens that they meet on.
+        times = JOINT_COLUMNS if self.conflict == "joint" else 1
+        return min(MAX_COLUMNS, max(least, times * max(most, default=1)))
 
     def stores(self, program: str) -> int:
         """Return how many gates a program has that weigh edits of later sites."""

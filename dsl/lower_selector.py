@@ -54,6 +54,11 @@ def lower_selector(
                 for one, name in ((node.children[1], "start"), (node.children[3], "end"))
             )
             return {"kind": "between", "start": start, "end": end}
+        case "positions":
+            for i, one in enumerate(node.children[1:]):
+                spans[*path, "items", i] = values.span(one)
+            items = [_position(one, values) for one in node.children[1:]]
+            return {"kind": "positions", "phase": str(node.children[0]), "items": items}
         case _:
             return _place(node, values)
 
@@ -66,6 +71,9 @@ def _place(node: Tree[Token], values: Values) -> dict[str, Any]:
             return {"kind": "at", "phase": phase, "index": numbers[0]}
         case "slice":
             return {"kind": "slice", "phase": phase, "start": numbers[0], "stop": numbers[1]}
+        case "stride":
+            bounds = dict(zip(("start", "stop", "step"), numbers, strict=True))
+            return {"kind": "stride", "phase": phase, **bounds}
         case _:
             return {"kind": "phase", "phase": phase}
 
@@ -77,6 +85,13 @@ def _token(
     for i, one in enumerate(node.children[1:]):
         spans[*path, "ids", i] = values.span(one)
     return {"kind": "token", "ids": [_id(one, values) for one in node.children[1:]]}
+
+
+def _position(node: Tree[Token] | Token, values: Values) -> int | dict[str, int]:
+    if isinstance(node, Token):
+        return values.integer(node)
+    first, _, last = node.children
+    return {"first": values.integer(first), "last": values.integer(last)}
 
 
 def _id(node: Tree[Token], values: Values) -> int | str | list[int]:

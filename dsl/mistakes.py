@@ -10,6 +10,7 @@ from __future__ import annotations
 LAYERS = "layers stand in brackets: post_block[12], post_block[10..20] or post_block[*]"
 RANGE = "a range of layers is written 10..20; both ends are included"
 SLICE = "a slice is written prompt[2:8]; its end is not included"
+LISTED = "positions are listed as prompt[0, 4..8, -1]; a range includes both ends"
 BOUNDS = "bounds are written in [low, high]; leave one out for an open end: in [, 2.5]"
 LOGIC = "selectors are combined with 'and', 'or' and 'not'"
 NO_COMMAS = "clauses and statements are separated by spaces, not by commas"
@@ -40,7 +41,9 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (LAYERS, (f"{_STEER} at post_block[]", f"{_STEER} at post_block[x]")),
     (RANGE, (f"{_STEER} at post_block[1:2]", f"{_STEER} at post_block[1-2]")),
     (RANGE, (f"{_STEER} at post_block[1..]", f"{_STEER} at post_block[1 to 2]")),
-    (SLICE, (f"{_WHEN} prompt[1..2]", f"{_WHEN} prompt[1, 2]", f"{_WHEN} prompt[]")),
+    (SLICE, (f"{_WHEN} prompt[]", f"{_WHEN} prompt[1 2]")),
+    (LISTED, (f"{_WHEN} prompt[1, 2:3]", f"{_WHEN} prompt[1..2:", f"{_WHEN} prompt[1, ]")),
+    (LISTED, (f"{_WHEN} prompt[1:2, 3]", f"{_WHEN} prompt[:2, 3]")),
     (IDS, (f"{_WHEN} token 5", f"{_WHEN} token[5]", f'{_WHEN} token "x"', f"{_WHEN} token(x)")),
     (MARKER, (f"{_WHEN} after 5", f'{_WHEN} after "x"', f"{_WHEN} after prompt")),
     (MARKER, (f"{_WHEN} before 5", f'{_WHEN} before "x"', f"{_WHEN} before prompt")),

@@ -13,7 +13,7 @@ from interv.document.checks import check_document
 from interv.document.document import Document
 from interv.document.spec import Spec
 from interv.document.validation import faults
-from interv.errors import IntervError, Source, Span, by_place, each, raise_all
+from interv.errors import IntervError, Source, by_place, each, raise_all
 from interv.files import read_text
 
 SUFFIXES = (".interv", ".json", ".yaml", ".yml")
@@ -137,7 +137,7 @@ def _plain(value: object) -> object:
 def refuse_unsupported(document: Document) -> None:
     """Raise what a document uses that is not there.
 
-    E27x for sinks, E290 for what the language has and this version has not.
+    E27x for sinks, E295 to E298 for KV policies.
     """
     raise_all(sorted(_unsupported(document), key=by_place))
 
@@ -150,8 +150,6 @@ def _unsupported(document: Document) -> Iterator[IntervError]:
         yield from check_sink(sink, document, ("sinks", i))
     if spec.kv is not None:
         yield from _kv_faults(document)
-    if spec.conflict == "joint":
-        yield _not_yet("conflict joint of several programs", document.span("conflict"))
 
 
 def _kv_faults(document: Document) -> Iterator[IntervError]:
@@ -161,10 +159,6 @@ def _kv_faults(document: Document) -> Iterator[IntervError]:
         settings_of(document)
     except IntervError as error:
         yield from each(error)
-
-
-def _not_yet(what: str, span: Span | None) -> IntervError:
-    return IntervError("E290", f"{what} is not supported yet", span, "not supported")
 
 
 def _in_file(error: IntervError, name: str) -> IntervError:

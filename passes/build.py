@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from interv.document.document import Document
+from interv.document.positions import merged
 from interv.document.spec import (
     Ablate,
     Apply,
@@ -118,7 +119,7 @@ class _Statement:
     def add(self, streams: Node, edit: Edit | Capture) -> Node:
         at = Sites(edit.at, self.layers)
         if isinstance(edit, Capture):
-            mask = self.call(select, self.tokens, edit.tokens)
+            mask = self.call(select, self.tokens, merged(edit.tokens))
             return self.call(emit, streams, at, mask, edit)
         h = self.call(read, streams, at)
         return self.call(write, streams, at, self.edit(h, at, streams, edit))
@@ -168,7 +169,7 @@ class _Statement:
 
     def mask(self, h: Node, at: Sites, streams: Node, edit: Edit) -> Node:
         """Append what says which tokens are edited, and how much of the edit they get."""
-        chosen = self.call(select, self.tokens, edit.when)
+        chosen = self.call(select, self.tokens, merged(edit.when))
         if edit.decay != 1:
             chosen = self.call(decay, self.tokens, float(edit.decay), chosen)
         if edit.gate is None:

@@ -9,8 +9,9 @@ before all else at its site.
 
 Needs: constants. Keeps: what every edit and gate reads, by the Gram of the directions: column j
 reads what the columns that it sees wrote, which are those of earlier edits that can apply to the
-same token, or none where all read the original. Refuses: what would have to come before a full
-linear map (`interv.passes.updates.linear_first`); any other sequence of edits fuses.
+same token, or none where all read the original; edits that scale the stream come last then.
+Refuses: what would have to come before a full linear map (`interv.passes.updates.linear_first`);
+any other sequence of edits fuses.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from interv.passes.graph.canonical import probe, update
 from interv.passes.graph.context import Context
 from interv.passes.graph.directions import Map
 from interv.passes.graph.ir import Chain, Graph, Node, call, chains, copied, is_op, tidy
-from interv.passes.graph.ops import gate, linear
+from interv.passes.graph.ops import gate, linear, replace, steer_keeping_norm
 from interv.passes.placing.cost import Machine, map_cost
 from interv.passes.updates.columns_of_site import FusedSite
 from interv.passes.updates.linear_first import misplaced
@@ -36,8 +37,8 @@ def fuse_updates(graph: Graph, ctx: Context) -> Graph:
     maps: dict[Node, Map] = {}
     for chain in chains(new):
         site = FusedSite(new, chain, ctx, probes, maps)
-        values = (chain.read, *chain.edits)
-        for value, edit in zip(values, (*chain.edits, None), strict=True):
+        values, edits = (chain.read, *chain.edits), _in_turn(chain)
+        for value, edit in zip(values, (*edits, None), strict=True):
             for reader in [user for user in value.users if is_op(user, gate)]:
                 site.add_gate(reader)
             if edit is not None:
@@ -53,6 +54,17 @@ def fuse_updates(graph: Graph, ctx: Context) -> Graph:
             if is_op(edit, linear):
                 ctx.remark(edit, _apart(ctx.model.hidden_size), done=False)
     return tidy(new)
+
+
+def _in_turn(chain: Chain) -> list[Node]:
+    """Return a site's edits in the order of their columns.
+
+    What all read the original is the same in any order: edits that scale the stream come last, so
+    that behind another program the others read what that one added, unscaled.
+    """
+    if not chain.together:
+        return list(chain.edits)
+    return sorted(chain.edits, key=lambda edit: is_op(edit, steer_keeping_norm, replace))
 
 
 def _apart(hidden_size: int) -> str:

@@ -133,15 +133,17 @@ def _regions(
     for holds in product((True, False), repeat=len(classes)):
         inside = [one for one, held in zip(classes, holds, strict=True) if held]
         outside = [one for one, held in zip(classes, holds, strict=True) if not held]
-        selector = _only(inside, outside, ctx)
+        selector = holding(inside, outside, ctx)
         if selector is not None:
             there = (e for e in edits if any(ctx.same(selector_of(e), one) for one in inside))
             found.append(_Region(selector, tuple(there)))
     return tuple(found)
 
 
-def _only(inside: Sequence[Selector], outside: Sequence[Selector], ctx: Context) -> Selector | None:
-    """Say shortly that all of some selectors hold and none of others; None where none can."""
+def holding(
+    inside: Sequence[Selector], outside: Sequence[Selector], ctx: Context
+) -> Selector | None:
+    """Return shortly that all of some selectors hold and none of others; None where none can."""
     if not inside:
         return None
     terms: list[Selector] = [

@@ -7,7 +7,7 @@ again by the scheduler and the worker.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from interv.codegen.bundle import Bundle
@@ -75,6 +75,10 @@ class Choice:
     def brought(cls, inline: Inline) -> Choice:
         """Return the choice of an inline program; one without an edit needs no slot."""
         return cls(f"inline {inline.digest}" if inline.columns else "", inline=inline)
+
+    def together(self, inline: Inline) -> Choice:
+        """Return the choice of these programs, put together as one."""
+        return replace(self, key=f"joint {inline.digest}", inline=inline)
 
 
 def choice_in(params: Any, default: Choice) -> Choice:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from interv.codegen.bundle import INLINE, Bundle, Column
 from interv.codegen.slot import Part, SlotRows, compose, part, parts
 from interv.document.sites import Site
@@ -38,4 +40,9 @@ class Composer:
             moved = replace(column, selector=bit(choice.inline.selectors[column.selector]))
             columns[site] = (*columns.get(site, ()), moved)
         places = [table.site for table in self.bundle.sites]
-        return part(places, columns, self.bundle.counted.index(INLINE))
+        if not choice.inline.programs:
+            return part(places, columns, self.bundle.counted.index(INLINE))
+        made = part(places, columns)
+        order = np.argsort([index for index, _ in choice.inline.columns], kind="stable")
+        made.columns["program"] = np.array(choice.inline.programs)[order]
+        return made

@@ -234,10 +234,6 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "a chat template is missing, or changes a text",
         "the model's tokenizer has no chat template, which --chat needs",
     ),
-    "E290": (
-        "the language has it, this version has not",
-        "conflict joint of several programs is not supported yet",
-    ),
     "E295": (
         "a program asks for a KV policy, and no document declares one",
         "program 'thinks' says 'kv on', and no document declares a KV policy",
@@ -263,6 +259,15 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "a marker of `after`, `before` or `between` has no token, or too many",
         "this marker is 65 tokens",
     ),
+    "E880": (
+        "a list of positions is too long",
+        "this list has 4097 runs of positions, 4096 are possible",
+    ),
+    "E881": (
+        "selectors by steps that have no small common multiple",
+        "the steps of these selectors meet too rarely to be compared",
+    ),
+    "E882": ("a step is too large", "a step of 70000 is too large"),
     "E301": (
         "a pass broke a rule of the graph",
         "the compiler made an invalid graph: %3 has 2 arguments",

@@ -82,6 +82,30 @@ ENGINE_ERRORS: Mapping[str, tuple[str, str]] = {
         "programs of one request of which one would scale the other for some readers only",
         "program 'calm' cannot come after 'warm' at post_block[12]",
     ),
+    "E883": (
+        "an edit of one program meets another program under `conflict joint` and is no such cap",
+        "an edit of program 'calm' (a.interv:4) meets program 'firm' at post_block[12], and cannot"
+        " be solved jointly",
+    ),
+    "E884": (
+        "too much meets at a site under `conflict joint` of programs",
+        "13 caps of these programs meet at post_block[12], 12 are possible",
+    ),
+    "E885": (
+        "two caps of one program meet others, and are not joint in the program itself",
+        "two caps of program 'calm' meet others at post_block[12], and each other: a.interv:4 and"
+        " a.interv:5",
+    ),
+    "E886": (
+        "caps of several programs that cannot all hold",
+        "the caps of these programs at post_block[12] cannot all hold: 'calm' (a.interv:4) and"
+        " 'firm' (a.interv:7)",
+    ),
+    "E887": (
+        "directions of several programs that are dependent or nearly, under `conflict joint`",
+        "directions of these programs at post_block[12] are too close to dependent: 'calm'"
+        " (a.interv:4) and 'firm' (a.interv:7)",
+    ),
     "E420": ("too many captures", "65 captures are declared, 64 are possible"),
     "E500": ("vLLM is missing", "vLLM is not installed"),
     "E501": (

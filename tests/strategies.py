@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from interv.document.positions import ends_of
 from interv.document.spec import (
     Ablate,
     AdapterDecl,
@@ -22,6 +23,8 @@ from interv.document.spec import (
     LayerRange,
     Not,
     Or,
+    PositionRange,
+    Positions,
     Program,
     Replace,
     RequestExpression,
@@ -32,6 +35,7 @@ from interv.document.spec import (
     Slice,
     Spec,
     Steer,
+    Stride,
     Token,
     VectorDecl,
 )
@@ -52,6 +56,22 @@ layer_numbers = st.integers(-40, 200)
 indices = st.integers(-9, 9)
 phases = st.sampled_from(["prompt", "generated"])
 slices = st.builds(Slice, phase=phases, start=st.none() | indices, stop=st.none() | indices)
+strides = st.builds(
+    Stride,
+    phase=phases,
+    start=st.none() | indices,
+    stop=st.none() | indices,
+    step=st.integers(1, 3),
+)
+position_lists = st.builds(
+    Positions,
+    phase=phases,
+    items=st.one_of(
+        st.lists(indices, min_size=2, max_size=4),
+        st.lists(st.builds(PositionRange, first=indices, last=indices), min_size=1, max_size=2),
+        st.tuples(indices, st.builds(PositionRange, first=indices, last=indices)),
+    ).map(tuple),
+)
 
 
 def leaves(token_ids: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
@@ -61,6 +81,8 @@ def leaves(token_ids: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
         st.builds(InPhase, phase=phases),
         st.builds(At, phase=phases, index=indices),
         slices,
+        strides,
+        position_lists,
         st.builds(Token, ids=st.lists(token_ids, min_size=1, max_size=3).map(tuple)),
     )
 
@@ -93,8 +115,10 @@ def _runnable(leaf: object) -> bool:
     """Say whether every index of `generated` counts from its start."""
     if isinstance(leaf, At) and leaf.phase == "generated":
         return leaf.index >= 0
-    if isinstance(leaf, Slice) and leaf.phase == "generated":
+    if isinstance(leaf, Slice | Stride) and leaf.phase == "generated":
         return (leaf.start or 0) >= 0 and (leaf.stop or 0) >= 0
+    if isinstance(leaf, Positions) and leaf.phase == "generated":
+        return all(n >= 0 for item in leaf.items for n in ends_of(item))
     return True
 
 

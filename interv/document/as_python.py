@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 
-from interv.document.selectors import phase_text
+from interv.document.selectors import phase_text, position_text
 from interv.document.spec import (
     Ablate,
     After,
@@ -24,6 +24,7 @@ from interv.document.spec import (
     Node,
     Not,
     Or,
+    Positions,
     Program,
     Replace,
     Rotate,
@@ -34,6 +35,7 @@ from interv.document.spec import (
     Spec,
     Statement,
     Steer,
+    Stride,
     Token,
 )
 
@@ -172,8 +174,11 @@ def _selector(selector: Selector) -> str:
     match selector:
         case Everything():
             return "everything"
-        case InPhase() | At() | Slice():
+        case InPhase() | At() | Slice() | Stride():
             return phase_text(selector)
+        case Positions(phase=phase, items=items):
+            listed = (repr(one if isinstance(one, int) else position_text(one)) for one in items)
+            return f"{phase}[{', '.join(listed)}]"
         case Token():
             ids = ([*one] if isinstance(one, tuple) else one for one in selector.ids)
             return f"token({', '.join(map(repr, ids))})"

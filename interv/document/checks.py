@@ -12,7 +12,9 @@ from typing import TypeAlias
 from interv.document.document import Document, SpecPath
 from interv.document.gates import gate_faults
 from interv.document.marker_faults import ids_of, marker_faults
-from interv.document.selectors import negative_generated, satisfiable, selector_text
+from interv.document.position_checks import list_faults, position_faults
+from interv.document.positions import ends_of, merged
+from interv.document.selectors import atoms, negative_generated, satisfiable, selector_text
 from interv.document.spec import (
     And,
     Apply,
@@ -23,12 +25,14 @@ from interv.document.spec import (
     LayerRange,
     Not,
     Or,
+    Positions,
     Replace,
     Rotate,
     Selector,
     SiteRef,
     Slice,
     Statement,
+    Stride,
 )
 from interv.document.token_texts import could_match, leaves
 from interv.document.vector_options import vector_faults
@@ -257,7 +261,9 @@ def _selectors(document: Document, path: SpecPath, statement: Statement) -> Iter
     field = "tokens" if isinstance(statement, Capture) else "when"
     selector: Selector = getattr(statement, field)
     where = (*path, field)
-    if _depth(selector) > DEEPEST_SELECTOR or len(list(leaves(where, selector))) > MOST_PARTS:
+    deep = _depth(selector) > DEEPEST_SELECTOR
+    # Positions that an `or` lists are one part, as in a list.
+    if deep or len(list(atoms(one := merged(selector)))) > MOST_PARTS:
         limits = f"{MOST_PARTS} parts, nested {DEEPEST_SELECTOR} levels deep"
         yield IntervError(
             "E109",
@@ -269,8 +275,22 @@ def _selectors(document: Document, path: SpecPath, statement: Statement) -> Iter
         return
     faults = list(_selector_faults(document, where, selector))
     yield from faults
-    if not faults and not could_match(selector):
-        yield _empty(document, where, selector)
+    if not faults:
+        long = [fault for leaf in atoms(one) for fault in list_faults(document, where, leaf)]
+        yield from long or _never(document, where, one, selector)
+
+
+def _never(
+    document: Document, path: SpecPath, one: Selector, written: Selector
+) -> Iterator[IntervError]:
+    """Yield an error where `one`, which is `written` shortly, can match nothing or is too large."""
+    try:
+        if not could_match(one):
+            yield _empty(document, path, written)
+    except IntervError as error:
+        notes = (*error.notes, *path_notes(document, path))
+        span = document.span(*path)
+        yield IntervError(error.code, error.message, span, notes=notes, helps=error.helps)
 
 
 def _selector_faults(
@@ -278,15 +298,21 @@ def _selector_faults(
 ) -> Iterator[IntervError]:
     for where, leaf in leaves(path, selector):
         numbers = [leaf.index] if isinstance(leaf, At) else []
-        numbers += [leaf.start or 0, leaf.stop or 0] if isinstance(leaf, Slice) else []
+        numbers += [leaf.start or 0, leaf.stop or 0] if isinstance(leaf, Slice | Stride) else []
+        numbers += [leaf.step] if isinstance(leaf, Stride) else []
+        numbers += (
+            [n for one in leaf.items for n in ends_of(one)] if isinstance(leaf, Positions) else []
+        )
         numbers += [one for one in ids_of(leaf) if isinstance(one, int)]
-        for number in numbers:
-            yield from _integer(document, where, number)
+        large = [error for n in dict.fromkeys(numbers) for error in _integer(document, where, n)]
+        yield from large
         wrong = list(marker_faults(document, where, leaf))
         yield from wrong
         if wrong:
             continue
-        if negative_generated(leaf):
+        if odd := list(position_faults(document, where, leaf)) if not large else []:
+            yield from odd
+        elif negative_generated(leaf):
             yield IntervError(
                 "E210",
                 f"'{selector_text(leaf)}' counts from an end that is not known yet",

@@ -20,9 +20,12 @@ from interv.document.spec import (
     Not,
     Or,
     Phase,
+    PositionRange,
+    Positions,
     Selector,
     SiteRef,
     Slice,
+    Stride,
     Token,
 )
 from interv.document.validation import validate
@@ -97,17 +100,41 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class SelectPhase(Select):
-    """`prompt` or `generated`, which can be indexed: `prompt[-1]`, `generated[:16]`."""
+    """`prompt` or `generated`, which can be indexed: `prompt[-1]`, `generated[:16]`.
+
+    `generated[2::4]` is every fourth token from the third on; `prompt[0, "4..8", -1]` a list, in
+    which a range is a text and includes both ends.
+    """
 
     phase: Phase
 
-    def __getitem__(self, index: int | slice) -> Select:
+    def __getitem__(self, index: int | str | slice | tuple[int | str, ...]) -> Select:
+        if isinstance(index, tuple | str):
+            items = index if isinstance(index, tuple) else (index,)
+            data = {"phase": self.phase, "items": [_position(item) for item in items]}
+            return Select(validate(Positions, data))
         if not isinstance(index, slice):
             return Select(validate(At, {"phase": self.phase, "index": index}))
-        if index.step is not None:
-            raise IntervError("E211", "a slice of tokens has no step")
         data = {"phase": self.phase, "start": index.start, "stop": index.stop}
-        return Select(validate(Slice, data))
+        if index.step is None:
+            return Select(validate(Slice, data))
+        return Select(validate(Stride, data | {"step": index.step}))
+
+
+def _position(item: object) -> object:
+    if isinstance(item, slice):
+        raise IntervError(
+            "E211",
+            "in a list of positions a slice would hide whether its end is included",
+            helps=('write a range as a text, both ends included: prompt[0, "4..8", -1]',),
+        )
+    if not isinstance(item, str):
+        return item
+    first, _, last = item.partition("..")
+    try:
+        return PositionRange(first=int(first), last=int(last))
+    except ValueError:
+        raise IntervError("E211", f"'{item}' is not a range of positions") from None
 
 
 everything = Select(Everything())

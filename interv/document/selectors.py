@@ -19,10 +19,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import islice, product
 from operator import and_, or_
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from interv.document.markers import Following, following, follows, single_ids, told_apart
 from interv.document.pasts import pasts, truth_of_pasts
+from interv.document.places import Columns, representatives, selected
+from interv.document.positions import ends_of, includes
 from interv.document.spec import (
     After,
     And,
@@ -33,12 +35,17 @@ from interv.document.spec import (
     InPhase,
     Not,
     Or,
+    PositionRange,
+    Positions,
     Selector,
     Slice,
+    Stride,
     Token,
 )
 from interv.errors import IntervError
 
+# The parts that look at where a token is.
+InPlace: TypeAlias = InPhase | At | Slice | Stride | Positions
 # So many tokens are tried one by one, which most questions take less than.
 QUICK = 64
 
@@ -72,7 +79,7 @@ def holds(
     match selector:
         case Everything():
             return True
-        case InPhase() | At() | Slice():
+        case InPhase() | At() | Slice() | Stride() | Positions():
             return _in_place(selector, position, prompt_length)
         case Token():
             return token_id in selector.ids
@@ -86,7 +93,7 @@ def holds(
             return any(holds(one, position, prompt_length, token_id, earlier) for one in terms)
 
 
-def _in_place(selector: InPhase | At | Slice, position: int, prompt_length: int) -> bool:
+def _in_place(selector: InPlace, position: int, prompt_length: int) -> bool:
     if (position < prompt_length) != (selector.phase == "prompt"):
         return False
     _refuse_negative_generated(selector)
@@ -99,6 +106,8 @@ def _in_place(selector: InPhase | At | Slice, position: int, prompt_length: int)
         case Slice(start=start, stop=stop):
             after = start is None or index >= _from_end(start, prompt_length)
             return after and (stop is None or index < _from_end(stop, prompt_length))
+        case _:
+            return includes(selector, index, prompt_length)
 
 
 def _from_end(bound: int, length: int) -> int:
@@ -147,6 +156,8 @@ def witness(selector: Selector) -> Witness | None:
     if followed := following(selector):
         return _with_pasts(selector, leaves, followed)
     places, kinds = list(_places(leaves)), _kinds_of_ids(leaves)
+    if any(isinstance(leaf, Positions) for leaf in leaves):
+        return _among(selector, leaves, places, kinds)  # which sorts a list once
     for (x, y), token_id in islice(product(places, kinds), QUICK):
         if holds(selector, x, x - y, token_id):
             return Witness(x, x - y, token_id)
@@ -213,11 +224,14 @@ class _Cells:
 
     def truth(self, leaves: Iterable[Selector]) -> dict[Selector, int | frozenset[int | str]]:
         """Return the places that each part selects which asks for nothing else."""
-        found = dict.fromkeys(one for one in leaves if isinstance(one, InPhase | At | Slice))
+        found = dict.fromkeys(one for one in leaves if isinstance(one, InPlace))
         return {one: self.of(one) for one in found}
 
-    def of(self, leaf: InPhase | At | Slice) -> int:
+    def of(self, leaf: InPlace) -> int:
         """Return the places that a part selects."""
+        if isinstance(leaf, Stride | Positions):
+            signs = selected(leaf, Columns.of(self._columns))
+            return int("".join("1" if one else "0" for one in signs), 2)
         in_prompt, generated = leaf.phase == "prompt", self.beyond(1, 0)
         found = ~generated & self.beyond(0, 0) if in_prompt else generated
         if isinstance(leaf, InPhase):
@@ -266,13 +280,17 @@ def atoms(selector: Selector) -> Iterator[Selector]:
             yield selector
 
 
-def _places(leaves: Iterable[Selector], least: int = 0) -> Iterator[tuple[int, int]]:
-    """Yield (x, y) of one token of each cell: the largest x and the smallest y in it.
+def _places(leaves: Sequence[Selector], least: int = 0) -> Iterable[tuple[int, int]]:
+    """Return (x, y) of one token of each cell: the largest x and the smallest y in it.
 
     Cells without an end have one whose x is `least` or more.
 
     A cell holds a token exactly if those two satisfy `x - y >= 1`.
     """
+    if any(isinstance(leaf, Stride | Positions) for leaf in leaves):
+        for leaf in leaves:
+            _refuse_negative_generated(leaf)
+        return representatives([leaf for leaf in leaves if isinstance(leaf, InPlace)], least)
     on_x: set[int] = {0}
     on_y: set[int] = {0}  # the end of the prompt is always a border
     for leaf in leaves:
@@ -311,7 +329,7 @@ def _kinds_of_ids(leaves: Iterable[Selector]) -> list[int | str]:
 
 
 def _refuse_negative_generated(leaf: Selector) -> None:
-    if isinstance(leaf, At | Slice) and negative_generated(leaf):
+    if isinstance(leaf, InPlace) and negative_generated(leaf):
         raise IntervError(
             "E210",
             f"'{selector_text(leaf)}' counts from an end that is not known yet",
@@ -324,8 +342,10 @@ def negative_generated(leaf: Selector) -> bool:
     match leaf:
         case At(phase="generated", index=index):
             return index < 0
-        case Slice(phase="generated", start=start, stop=stop):
-            return any(bound is not None and bound < 0 for bound in (start, stop))
+        case Slice(phase="generated") | Stride(phase="generated"):
+            return any(bound is not None and bound < 0 for bound in (leaf.start, leaf.stop))
+        case Positions(phase="generated", items=items):
+            return any(min(ends_of(one)) < 0 for one in items)
         case _:
             return False
 
@@ -335,7 +355,7 @@ def selector_text(selector: Selector) -> str:
     match selector:
         case Everything():
             return "all"
-        case InPhase() | At() | Slice():
+        case InPhase() | At() | Slice() | Stride() | Positions():
             return phase_text(selector)
         case Token():
             return f"token({', '.join(_id_text(one) for one in selector.ids)})"
@@ -353,12 +373,25 @@ def selector_text(selector: Selector) -> str:
             return " or ".join(_operand(term, (Or,)) for term in selector.terms)
 
 
-def phase_text(selector: InPhase | At | Slice) -> str:
-    """Print tokens of one phase as the language and Python both write them: `prompt[2:-1]`."""
-    if isinstance(selector, InPhase):
-        return selector.phase
-    bounds = (selector.index,) if isinstance(selector, At) else (selector.start, selector.stop)
+def phase_text(selector: InPlace) -> str:
+    """Print tokens of one phase: `prompt[2:-1]`, as Python writes it if it is no list."""
+    match selector:
+        case InPhase(phase=phase):
+            return phase
+        case Positions(phase=phase, items=items):
+            return f"{phase}[{', '.join(map(position_text, items))}]"
+        case At():
+            bounds: tuple[int | None, ...] = (selector.index,)
+        case Slice():
+            bounds = (selector.start, selector.stop)
+        case Stride():
+            bounds = (selector.start, selector.stop, selector.step)
     return f"{selector.phase}[{':'.join('' if n is None else str(n) for n in bounds)}]"
+
+
+def position_text(item: int | PositionRange) -> str:
+    """Print one item of a list of positions as the language writes it."""
+    return str(item) if isinstance(item, int) else f"{item.first}..{item.last}"
 
 
 def _id_text(one: int | str | tuple[int, ...]) -> str:

@@ -76,6 +76,39 @@ class Slice(Node):
     stop: Whole | None = None
 
 
+class Stride(Node):
+    """`generated[i:j:k]`, `prompt[i:j:k]`: every `step`th token from `start` on, before `stop`."""
+
+    kind: Literal["stride"] = "stride"
+    phase: Phase
+    start: Whole | None = None
+    stop: Whole | None = None
+    step: Annotated[Whole, Field(ge=1)]
+
+
+class PositionRange(Node):
+    """`first..last` among positions, both ends included."""
+
+    first: Whole
+    last: Whole
+
+
+class Positions(Node):
+    """`prompt[0, 4..8, -1]`: the tokens that are listed. A single one is an `At`."""
+
+    kind: Literal["positions"] = "positions"
+    phase: Phase
+    items: tuple[Whole | PositionRange, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _more_than_one(self) -> Positions:
+        if len(self.items) == 1 and isinstance(self.items[0], int):
+            raise PydanticCustomError(
+                "one_position", "a single position is not a list: it is of kind 'at'"
+            )
+        return self
+
+
 TokenId: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
 IdSequence: TypeAlias = Annotated[tuple[TokenId, ...], Field(min_length=1)]
 
@@ -137,7 +170,19 @@ class Or(Node):
 
 
 Selector: TypeAlias = Annotated[
-    Everything | InPhase | At | Slice | Token | After | Before | Between | Not | And | Or,
+    Everything
+    | InPhase
+    | At
+    | Slice
+    | Stride
+    | Positions
+    | Token
+    | After
+    | Before
+    | Between
+    | Not
+    | And
+    | Or,
     Field(discriminator="kind"),
 ]
 

@@ -38,12 +38,15 @@ BY_FIELD: Mapping[str, type[BaseModel]] = {
     "gate": specs.Gate,
     "layers": specs.LayerRange,
     **dict.fromkeys(("mark", "start", "end"), specs.Token),
+    "items": specs.PositionRange,
 }
 BY_KIND: Mapping[str, type[BaseModel]] = {
     "all": specs.Everything,
     "phase": specs.InPhase,
     "at": specs.At,
     "slice": specs.Slice,
+    "stride": specs.Stride,
+    "positions": specs.Positions,
     "token": specs.Token,
     "after": specs.After,
     "before": specs.Before,
@@ -69,6 +72,7 @@ RANGES = {
     "to": "-360 to 360",
     "sample": "above 0, up to 1",
     "rank": "1 and more",
+    "step": "1 and more",
     "ids": "0 and more",
     "row": "0 and more",
 }

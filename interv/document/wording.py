@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from itertools import islice
 
@@ -10,6 +11,10 @@ from interv.document.sites import SITES, Site
 from interv.document.spec import LayerRange, SiteRef
 
 NAMES_LISTED = 50
+# So many positions of a list are shown where nothing is read back; the rest are counted.
+POSITIONS_LISTED = 12
+_POSITION = r"-?\d+(?:\.\.-?\d+)?"
+_LONG_LIST = re.compile(rf"\[({_POSITION}(?:, {_POSITION}){{{POSITIONS_LISTED},}})\]")
 
 
 def number_text(value: float) -> str:
@@ -53,6 +58,17 @@ def path_notes(document: Document, path: SpecPath) -> tuple[str, ...]:
     if document.span(*path) is not None:
         return ()
     return (f"in {document.name}: {'.'.join(str(part) for part in path)}",)
+
+
+def brief(text: str) -> str:
+    """Cut long lists of positions in a selector's text: `prompt[0, 2, … and 58 more]`."""
+
+    def cut(found: re.Match[str]) -> str:
+        items = found[1].split(", ")
+        shown = ", ".join(items[: POSITIONS_LISTED - 2])
+        return f"[{shown}, … and {len(items) - POSITIONS_LISTED + 2} more]"
+
+    return _LONG_LIST.sub(cut, text)
 
 
 def on_off(value: bool) -> str:

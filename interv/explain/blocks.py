@@ -8,7 +8,7 @@ from typing import Any
 
 from interv.document.selectors import selector_text
 from interv.document.sites import Site
-from interv.document.wording import layer_text
+from interv.document.wording import brief, layer_text
 from interv.passes.graph.canonical import probe, update
 from interv.passes.graph.column import Form, Kind
 from interv.passes.graph.ir import (
@@ -109,7 +109,7 @@ def _site(ends: tuple[Node, ...], layer: str) -> tuple[Line, ...]:
 def _taken(node: Node) -> Line:
     said = capture_of(node)
     parts = [f"capture to {said.to}", "after the edits" if said.after else "before the edits"]
-    parts += [f"where {selector_text(selector_of(node.args[2]))}"]  # type: ignore[arg-type]
+    parts += [f"where {brief(selector_text(selector_of(node.args[2])))}"]  # type: ignore[arg-type]
     parts += [f"rank {said.rank}"] if said.rank else []
     parts += [f"of {said.sample:g} of the requests"] if said.sample else []
     parts += ["until marked"] if said.keep == "marked" else []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from interv.compile import Compilation, CompiledProgram
 from interv.document.selectors import implies, overlap, selector_text
 from interv.document.spec import InPhase, Or, Selector
-from interv.document.wording import counted, layer_text
+from interv.document.wording import brief, counted, layer_text
 from interv.explain.measured import MeasuredReport, RowsMeasured, measured_report, rows_measured
 from interv.explain.taken import CaptureRow, capture_rows, rerun
 from interv.measuring.measurement import Measurement
@@ -79,7 +79,7 @@ def plan_report(compilation: Compilation, measured: Measurement | None = None) -
     plan, cost = compilation.plan, compilation.plan.cost
     return PlanReport(
         sites=_sites(plan.sites, plan.hidden_size, cost, measured),
-        selectors=tuple(selector_text(one) for one in plan.selectors),
+        selectors=tuple(brief(selector_text(one)) for one in plan.selectors),
         tokens=cost.machine.tokens,
         launches=cost.launches,
         columns=cost.columns,
@@ -167,7 +167,9 @@ def _prefix(program: CompiledProgram, compilation: Compilation) -> CacheNote:
     either = Or(terms=tuple(in_prompt)) if len(in_prompt) > 1 else in_prompt[0]
     if implies(InPhase(phase="prompt"), either):
         return CacheNote(f"{name}: every prompt token is edited, every block is its own", where)
-    first = f"from the first prompt token of '{selector_text(either)}' on, blocks are its own"
+    first = (
+        f"from the first prompt token of '{brief(selector_text(either))}' on, blocks are its own"
+    )
     return CacheNote(f"{name}: {first}", where)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from interv.document.selectors import overlap, selector_text
 from interv.document.sites import SITES
 from interv.document.spec import InPhase
-from interv.document.wording import layer_text
+from interv.document.wording import brief, layer_text
 from interv.passes.placing.plan import PlacedCapture, Plan
 
 # Of a stream in bf16, as the rest of the plan assumes.
@@ -54,5 +54,7 @@ def rerun(program: str, plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
     for one in plan.captures:
         selector = plan.selectors[one.selector]
         if one.program == program and overlap(selector, prompt):
-            said = f"a cached prefix ends before its first token of '{selector_text(selector)}'"
+            said = (
+                f"a cached prefix ends before its first token of '{brief(selector_text(selector))}'"
+            )
             yield f"{program}: {said}, whose row is captured", (one.origin.where,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from interv.document.positions import merged
 from interv.document.selectors import atoms, satisfiable
 from interv.document.spec import (
     And,
@@ -160,11 +161,11 @@ def _can_hold(selector: Selector) -> bool:
 
 
 def any_of(terms: Iterable[Selector]) -> Selector:
-    """Return a selector for what at least one of these selects; a flat one."""
+    """Return a selector for what at least one of these selects; a flat one, positions listed."""
     flat: list[Selector] = []
     for term in terms:
         flat += term.terms if isinstance(term, Or) else (term,)
-    return flat[0] if len(flat) == 1 else Or(terms=tuple(flat))
+    return flat[0] if len(flat) == 1 else merged(Or(terms=tuple(flat)))
 
 
 def _once(ids: Iterable[int]) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from interv.codegen.emit import column
 from interv.data import parse_json
 from interv.document.document import Document
 from interv.document.markers import following
+from interv.document.positions import merged
 from interv.document.selectors import atoms
 from interv.document.sites import Site
 from interv.document.spec import Edit, Program, Selector
@@ -64,17 +65,22 @@ class Inline:
     columns: tuple[tuple[int, Column], ...]  # with the index of their site
     selectors: tuple[Selector, ...]
     kv: bool | None = None  # what it says of its request's cache; admission asks, so it stays here
+    # Of named programs that were put together: for each column the one that it counts for, a place
+    # in Bundle.programs.
+    programs: tuple[int, ...] = ()
 
     def plain(self) -> list[Any]:
         """Return the program as numbers and texts."""
         columns = [[site, *(getattr(c, name) for name in _PLAIN)] for site, c in self.columns]
-        return [columns, [one.model_dump_json() for one in self.selectors]]
+        found = [columns, [one.model_dump_json() for one in self.selectors]]
+        return [*found, [*self.programs]] if self.programs else found
 
     @classmethod
     def of(cls, plain: Any) -> Inline:
         """Return the program that `plain` was made from."""
         columns = tuple((int(site), Column(*numbers)) for site, *numbers in plain[0])
-        return cls(columns, tuple(_SELECTOR.validate_json(one) for one in plain[1]))
+        selectors = tuple(_SELECTOR.validate_json(one) for one in plain[1])
+        return cls(columns, selectors, programs=tuple(plain[2]) if len(plain) > 2 else ())
 
     @property
     def digest(self) -> str:
@@ -269,7 +275,7 @@ def _not_spliced(site: Site, origin: Origin, bundle: Bundle) -> IntervError:
 def _too_many(program: Program, bundle: Bundle) -> Iterator[IntervError]:
     """Find what would take long to compile, before anything is computed of it."""
     edits = [one for one in program.statements if isinstance(one, Edit)]
-    parts = sum(len(list(atoms(one))) for one in {one.when for one in edits})
+    parts = sum(len(list(atoms(merged(one)))) for one in {one.when for one in edits})
     most = MOST_PARTS_IN_TURN if program.conflict == "priority" else MOST_PARTS
     if parts > most:
         said = f"the selectors of an inline program have at most {most} parts together"

@@ -58,6 +58,25 @@ def solve(bounds: Sequence[Bound]) -> Solved:
     raise Unsolvable("infeasible", all_of(kept))
 
 
+def as_they_are(solved: Solved, bounds: Sequence[Bound]) -> Solved:
+    """Return what `solve` made of these bounds by their own directions, for sweeps, pins too.
+
+    Where the pins `q` hold, `û·h = κ + r ŵ·h` for a bound of direction `û` that `ŵ` is left of;
+    so the bounds that are left say the same of `û`. Raises Unsolvable with those that `SWEEPS`
+    sweeps in float32 cannot solve.
+    """
+    left = (*solved.caps, *(one for block in solved.blocks for one in block))
+    pins = [one for one in left if one.pinned]
+    own = []
+    for one in left:
+        row = bounds[one.of[0]].row
+        r = dot(row, one.row)
+        kappa = math.fsum(dot(row, pin.row) * pin.low for pin in pins if pin is not one)
+        low, high = sorted((kappa + r * one.low, kappa + r * one.high))
+        own.append(Bound(row, low, low if one.pinned else high, one.of))
+    return _grouped(own, [])
+
+
 def _fails(bounds: Sequence[Bound]) -> bool:
     try:
         _solve(bounds)
@@ -78,14 +97,19 @@ def _solve(bounds: Sequence[Bound]) -> Solved:
         loose = forced(_merged(loose, notes), notes)
         if not any(one.pinned for one in loose):
             break
-    loose = needed(loose, notes)
+    grouped = _grouped(needed(loose, notes), notes)
+    return replace(grouped, caps=(*pins, *grouped.caps))
+
+
+def _grouped(loose: Sequence[Bound], notes: list[Note]) -> Solved:
+    """Take bounds that are orthogonal to all others as caps, and the rest as blocks."""
     groups = [tuple(loose[j] for j in group) for group in connected(gram_of(loose))]
     blocks = tuple(group for group in groups if len(group) > 1)
     for block in blocks:
         _refuse_slow(block)
         notes.append(Note("swept", all_of(block)))
     return Solved(
-        (*pins, *(group[0] for group in groups if len(group) == 1)),
+        tuple(group[0] for group in groups if len(group) == 1),
         blocks,
         tuple(dict.fromkeys(notes)),
     )

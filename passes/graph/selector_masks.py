@@ -20,11 +20,14 @@ from interv.document.spec import (
     InPhase,
     Not,
     Or,
+    Positions,
     Selector,
     Slice,
+    Stride,
     Token,
 )
 from interv.passes.graph.along import Along, Walk
+from interv.passes.graph.position_tables import listed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,8 +69,10 @@ def select(tokens: Tokens, selector: Selector) -> Tensor:
             return reduce(torch.logical_and, [select(tokens, term) for term in selector.terms])
         case Or():
             return reduce(torch.logical_or, [select(tokens, term) for term in selector.terms])
-        case InPhase() | At() | Slice():
+        case InPhase() | At() | Slice() | Stride():
             return _positions(tokens, selector)
+        case Positions():
+            return listed(tokens.position, tokens.prompt_length, selector)
 
 
 def generated_index(tokens: Tokens) -> Tensor:
@@ -75,25 +80,30 @@ def generated_index(tokens: Tokens) -> Tensor:
     return (tokens.position - tokens.prompt_length).clamp(min=0)
 
 
-def _positions(tokens: Tokens, selector: InPhase | At | Slice) -> Tensor:
+def _positions(tokens: Tokens, selector: InPhase | At | Slice | Stride) -> Tensor:
     in_prompt = tokens.position < tokens.prompt_length
     if selector.phase == "prompt":
         return in_prompt & _within(tokens.position, tokens.prompt_length, selector)
     return ~in_prompt & _within(tokens.position - tokens.prompt_length, None, selector)
 
 
-def _within(index: Tensor, length: Tensor | None, selector: InPhase | At | Slice) -> Tensor:
+def _within(
+    index: Tensor, length: Tensor | None, selector: InPhase | At | Slice | Stride
+) -> Tensor:
     """Compare indices into a phase; `length` is None where the phase's end is not known yet."""
     everywhere = torch.ones_like(index, dtype=torch.bool)
     match selector:
         case At():
             return index == _bound(selector.index, length)
-        case Slice():
+        case Slice() | Stride():
             after = (
                 everywhere if selector.start is None else index >= _bound(selector.start, length)
             )
             before = everywhere if selector.stop is None else index < _bound(selector.stop, length)
-            return after & before
+            if isinstance(selector, Slice):
+                return after & before
+            since = index - _bound(selector.start or 0, length)
+            return after & before & (since % selector.step == 0)
         case _:
             return everywhere
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from interv.document.selectors import selector_text
 from interv.document.spec import Capture, Node as SpecNode
-from interv.document.wording import layer_text, number_text
+from interv.document.wording import brief, layer_text, number_text
 from interv.passes.graph.canonical import opening_of
 from interv.passes.graph.column import Form, Kind, Mode
 from interv.passes.graph.ir import Graph, Node, names, op_name, ops_of, origins
@@ -46,7 +46,7 @@ def show_arg(arg: Any, named: Mapping[Node, str]) -> str:
     if isinstance(arg, Capture):
         return f"to {arg.to}, {'after' if arg.after else 'before'} the edits"
     if isinstance(arg, SpecNode):
-        return selector_text(arg)  # type: ignore[arg-type]
+        return brief(selector_text(arg))  # type: ignore[arg-type]
     if isinstance(arg, Form):
         return f"g{arg.gate}·({form_text(arg)})" if arg.gate >= 0 else form_text(arg)
     if isinstance(arg, (tuple, list)):

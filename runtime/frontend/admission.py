@@ -15,6 +15,7 @@ from interv.codegen.slot import multiplied
 from interv.dsl.expression import parse_expression
 from interv.errors import IntervError, raise_all
 from interv.request.inline import compile_inline, inline_text, is_inline
+from interv.request.joint_programs import compile_joint
 from interv.runtime import compat
 from interv.runtime.captures.labels import labelled
 from interv.runtime.choice import ASKED, REPORT, TAG, Choice
@@ -69,6 +70,10 @@ class Admission:
         # One at a time: compiling is Python, and takes turns with the loop that serves the others.
         self._compiler = ThreadPoolExecutor(1, "interv-inline")
 
+    def takes_long(self, asked: object) -> bool:
+        """Say whether resolving this is more than reading it: it is compiled, or solved jointly."""
+        return is_inline(asked) or (self._bundle.conflict == "joint" and "+" in str(asked))
+
     def compiling(self, asked: object) -> Future[Choice]:
         """Begin to resolve a request's own program in a thread; `resolve` finds it then.
 
@@ -82,8 +87,8 @@ class Admission:
         """Return what the client's `request` gets that says `extra` in its `extra_args`.
 
         Raises IntervError: E1xx and E205 to E212 for an expression that is wrong, E105, E405 to
-        E407 and E418 for programs that cannot be had like this, E505, E506 and E580 for values
-        that are none, E581 to E583 for a KV cache that cannot be had like this.
+        E407, E418, E419 and E883 to E887 for programs that cannot be had like this, E505, E506
+        and E580 for values that are none, E581 to E583 for a KV cache that cannot be had like this.
         """
         asked, wanted = extra.get(ASKED), flag(extra.get(REPORT))
         choice = self._default if asked is None else self._choice(asked)
@@ -93,7 +98,7 @@ class Admission:
         return labelled(choice, self._bundle, request, extra.get(TAG), self._seed)
 
     def _said_of_kv(self, choice: Choice) -> dict[str, bool]:
-        if choice.inline is not None:
+        if choice.inline is not None and not choice.terms:
             return {} if choice.inline.kv is None else {INLINE: choice.inline.kv}
         compressed = self._bundle.compressed
         return {name: compressed[name] for name, _ in choice.terms if name in compressed}
@@ -115,6 +120,9 @@ class Admission:
         expression = parse_expression(asked, self._bundle.programs)
         choice = Choice.of(tuple((t.program, t.multiplier) for t in expression.terms))
         self._check(asked, choice)
+        if self._bundle.conflict == "joint" and len(choice.terms) > 1:
+            joint = compile_joint(asked, choice.terms, self._bundle)
+            return choice if joint is None else choice.together(joint)
         return choice
 
     def _inline(self, asked: str) -> Choice:

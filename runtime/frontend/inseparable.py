@@ -1,8 +1,8 @@
 """Programs that one request cannot have together.
 
 A full linear map is applied before all else at its site, so another program's columns there would
-read the mapped stream, whatever the policy says that they read. And an edit that scales all that
-was added before it cannot stand behind another program beside edits that do not read it.
+read the mapped stream, whatever the policy says that they read. And two edits that each scale all
+that was added before them cannot stand behind another program where neither reads the other.
 """
 
 from __future__ import annotations
@@ -72,11 +72,12 @@ def _error(asked: str, first: str, second: str, table: SiteTable, bundle: Bundle
 
 
 def inseparable(asked: str, programs: Sequence[str], bundle: Bundle) -> list[IntervError]:
-    """Make an E419 for each pair of which the second would scale the first for some readers only.
+    """Make an E419 for each pair of which the second would scale the first more than once.
 
-    Keeping the norm and replacing the stream scale what stands in it already. Where the other
-    edits of the program read the original (`conflict sum`), they would see the first program
-    scaled, and not what took its place.
+    Keeping the norm and replacing the stream scale what stands in it already. One such edit comes
+    last among edits that all read the original (`conflict sum`), so that the others read what
+    stood there. Of two, the later would read the first program scaled by the other, and not what
+    took its place: both at once is no product of their scalings.
     """
     if bundle.conflict != "sequential":
         return []
@@ -116,8 +117,8 @@ def _scaled(asked: str, first: str, second: str, table: SiteTable) -> IntervErro
         f"program '{second}' cannot come after '{first}' at {table.site}",
         notes=[
             f"in the request: {asked}",
-            f"the edits of '{second}' there do not read each other, and one of them scales"
-            f" what '{first}' added",
+            f"the edits of '{second}' there do not read each other, and more than one of them"
+            f" scales what '{first}' added",
         ],
         helps=[f"ask for '{second}' first, or let it say 'conflict sequential'"],
     )

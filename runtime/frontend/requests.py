@@ -8,7 +8,6 @@ from typing import Any
 
 from interv.document.wording import on_off
 from interv.errors import IntervError, each
-from interv.request.inline import is_inline
 from interv.runtime import compat
 from interv.runtime.choice import ASKED, REPORT, RESOLVED, Choice
 from interv.runtime.config import InterventionConfig
@@ -158,7 +157,7 @@ async def resolve_early(client: Any, extra: Mapping[str, Any]) -> Choice | None:
     """
     owner, config, asked = client.input_processor, client.vllm_config, extra.get(ASKED)
     admission = admission_of(owner, config)
-    if admission is not None and is_inline(asked):
+    if admission is not None and admission.takes_long(asked):
         try:
             await asyncio.wrap_future(admission.compiling(asked))
         except IntervError as error:

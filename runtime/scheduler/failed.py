@@ -21,7 +21,7 @@ WHY, SAID = "interv_why", "interv_said"
 
 def not_finite(choice: Choice, dtype: str, largest: float) -> IntervError:
     """Return the error of a request whose stream is not finite."""
-    asked = "an inline program" if choice.inline is not None else f"'{choice.key}'"
+    asked = "an inline program" if not choice.terms else f"'{Choice.of(choice.terms).key}'"
     return IntervError(
         "E590",
         "the residual stream of this request became infinite or not a number",

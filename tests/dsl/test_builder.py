@@ -130,7 +130,16 @@ def test_errors() -> None:
         "error[E211]: a slice of layers would hide whether its end is included\n"
         "  = write layers(10, 20), which includes both ends"
     )
-    assert message(lambda: prompt[::2]) == "error[E211]: a slice of tokens has no step"
+    assert message(lambda: prompt[0, 4:8]) == (
+        "error[E211]: in a list of positions a slice would hide whether its end is included\n"
+        '  = write a range as a text, both ends included: prompt[0, "4..8", -1]'
+    )
+    assert message(lambda: prompt["4:8"]) == "error[E211]: '4:8' is not a range of positions"
+    assert message(lambda: prompt[(5,)]) == (
+        "error[E211]: document: a single position is not a list: it is of kind 'at'\n"
+        "  = found: {'phase': 'prompt', 'items': [5]}"
+    )
+    assert message(lambda: prompt[::0]) == ("error[E207]: step 0 is out of range\n  = in step")
     assert message(lambda: post_block["a..b"]) == "error[E211]: 'a..b' is not a range of layers"
     assert message(lambda: program.ablate("v", at=post_block[1], strength=3)) == (
         "error[E207]: strength 3 is out of range\n  = in strength\n"

@@ -76,23 +76,20 @@ error[E200]: '{tmp_path}/none.interv' cannot be read: no such file or directory
     )
 
 
-def test_check_looks_at_vector_files_and_at_what_is_not_built(tmp_path: Path) -> None:
+def test_check_looks_at_vector_files(tmp_path: Path) -> None:
     path = tmp_path / "a.interv"
     path.write_text(
         'interv 1\nvector v = "gone.gguf"\nvector w = "w.pt"\n'
         "program p { steer w at post_block[1] gate v capture at post_block[2] to s }\n"
-        "sink s = memory()\nconflict joint\n"
+        "sink s = memory()\n"
     )
     (tmp_path / "w.pt").write_bytes(b"no archive")
     result = run("check", path)
     assert result.exit_code == 1
     codes = [line for line in result.stderr.splitlines() if line.startswith("error[")]
     assert codes[0].startswith("error[E220]: vector 'v': ")
-    assert codes[1:] == [
-        "error[E222]: vector 'w': 'w.pt' is not a valid pt file",
-        "error[E290]: conflict joint of several programs is not supported yet",
-    ]
-    assert result.stderr.endswith("3 errors in 1 file\n")
+    assert codes[1:] == ["error[E222]: vector 'w': 'w.pt' is not a valid pt file"]
+    assert result.stderr.endswith("2 errors in 1 file\n")
 
 
 def test_check_looks_at_adapters_and_at_archives_of_torch(tmp_path: Path) -> None:

@@ -263,3 +263,25 @@ def test_wrong_expressions(text: str, message: str, fact: str) -> None:
         parse_expression(text, ["calm", "formal"])
     assert caught.value.message == message
     assert (fact in (*caught.value.notes, *caught.value.helps)) == bool(fact)
+
+
+def test_lists_of_positions_have_an_end() -> None:
+    where = "  = in <data>: programs.0.statements.0.when\n"
+    beside = "  = positions beside each other are one run: write them as 4..8"
+
+    def listed(*items: object) -> dict[str, object]:
+        return statement(when={"kind": "positions", "phase": "prompt", "items": list(items)})
+
+    assert load_data(listed(*range(0, 8192, 2)), "<data>").spec.programs
+    assert load_data(listed({"first": 0, "last": 100_000}, -1), "<data>").spec.programs
+    assert error_of(load_data, listed(*range(0, 8194, 2)), "<data>") == (
+        f"error[E880]: this list has 4097 runs of positions, 4096 are possible\n{where}{beside}"
+    )
+    between = [{"first": i, "last": -1 - i} for i in range(17)]
+    assert error_of(load_data, listed(*between), "<data>") == (
+        f"error[E880]: this list has 17 ranges between both ends, 16 are possible\n{where}{beside}"
+    )
+    terms = [{"kind": "at", "phase": "prompt", "index": i} for i in range(0, 8194, 2)]
+    assert error_of(load_data, statement(when={"kind": "or", "terms": terms}), "<data>") == (
+        f"error[E880]: this list has 4097 runs of positions, 4096 are possible\n{where}{beside}"
+    )

@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 
+from interv.document.positions import merged
 from interv.document.selectors import (
     Witness,
     disjoint,
@@ -19,15 +20,30 @@ from interv.document.selectors import (
     selector_text,
     witness,
 )
-from interv.document.spec import And, At, Everything, InPhase, Not, Or, Selector, Slice, Token
+from interv.document.spec import (
+    And,
+    At,
+    Everything,
+    InPhase,
+    Not,
+    Or,
+    Phase,
+    PositionRange,
+    Positions,
+    Selector,
+    Slice,
+    Stride,
+    Token,
+)
 from interv.errors import IntervError
 from tests.strategies import runnable_selectors
 
 PROMPT, GENERATED = InPhase(phase="prompt"), InPhase(phase="generated")
 quick = settings(deadline=None, max_examples=300)
 
-# Larger than any constant of the strategies (-9..9, ids 0..3), so every cell has a token here.
-PLACES = [(position, length) for length in range(1, 32) for position in range(44)]
+# Larger than any constant of the strategies (-9..9, ids 0..3) by the common multiple of their
+# steps (1..3), so every cell has a token here.
+PLACES = [(position, length) for length in range(1, 34) for position in range(54)]
 TOKENS = [(position, length, token) for (position, length), token in product(PLACES, range(5))]
 
 
@@ -93,6 +109,67 @@ def selected(selector: Selector, prompt_length: int, total: int) -> list[int]:
     return [p for p in range(total) if holds(selector, p, prompt_length, 7)]
 
 
+def listed(phase: Phase, *items: int | tuple[int, int]) -> Positions:
+    made = (n if isinstance(n, int) else PositionRange(first=n[0], last=n[1]) for n in items)
+    return Positions(phase=phase, items=tuple(made))
+
+
+@quick
+@given(runnable_selectors)
+def test_positions_that_are_merged_hold_for_the_same_tokens(selector: Selector) -> None:
+    short = merged(selector)
+    assert [holds(short, *one) for one in TOKENS[::31]] == [
+        holds(selector, *one) for one in TOKENS[::31]
+    ]
+    assert merged(short) == short
+
+
+EXCEPT = "prompt and not prompt[0, 3]"
+
+
+def alone(index: int) -> At:
+    return At(phase="prompt", index=index)
+
+
+@pytest.mark.parametrize(
+    ("written", "short"),
+    [
+        (Or(terms=(alone(0), GENERATED, alone(-1))), "prompt[0, -1] or generated"),
+        (Or(terms=(alone(2), Or(terms=(alone(0), alone(2))))), "prompt[2, 0]"),
+        (Or(terms=(alone(2), alone(2))), "prompt[2]"),
+        (
+            And(terms=(PROMPT, Not(term=alone(0)), Not(term=alone(3)))),
+            "prompt and not prompt[0, 3]",
+        ),
+        (And(terms=(alone(0), alone(3))), "prompt[0] and prompt[3]"),
+        (Or(terms=(alone(0), listed("generated", 0, (2, 4)))), "prompt[0] or generated[0, 2..4]"),
+        (Or(terms=(alone(0), listed("prompt", (2, 4)))), "prompt[0, 2..4]"),
+    ],
+    ids=str,
+)
+def test_alternatives_are_one_list(written: Selector, short: str) -> None:
+    assert selector_text(merged(written)) == short
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "meet"),
+    [
+        (Stride(phase="generated", step=4), Stride(phase="generated", start=2, step=6), True),
+        (Stride(phase="generated", step=4), Stride(phase="generated", start=1, step=6), False),
+        # By the start and by the end of the prompt: its length decides.
+        (Stride(phase="prompt", step=2), Stride(phase="prompt", start=-1, step=2), True),
+        (listed("prompt", *range(0, 8192, 2)), listed("prompt", *range(1, 8192, 2)), False),
+        (listed("prompt", *range(0, 8192, 2)), listed("prompt", *range(-4096, 0)), True),
+        (listed("prompt", *range(0, 8192, 2)), Stride(phase="prompt", start=1, step=2), False),
+        (listed("prompt", *range(0, 8192, 2)), Stride(phase="prompt", start=8191, step=3), False),
+        (listed("generated", *range(0, 8192, 2)), Slice(phase="generated", start=8191), False),
+    ],
+)
+def test_long_lists_and_steps_are_compared_exactly(a: Selector, b: Selector, meet: bool) -> None:
+    assert overlap(a, b) == meet
+    assert implies(a, Not(term=b)) != meet
+
+
 @pytest.mark.parametrize(
     ("selector", "expected"),
     [
@@ -109,6 +186,17 @@ def selected(selector: Selector, prompt_length: int, total: int) -> list[int]:
         (Slice(phase="prompt", start=2), [2, 3]),
         (Slice(phase="generated", stop=2), [4, 5]),
         (Slice(phase="generated", start=1, stop=None), [5, 6]),
+        (listed("prompt", 0, 2, -1), [0, 2, 3]),
+        (listed("prompt", 1, 9, -9), [1]),
+        (listed("prompt", (1, -2)), [1, 2]),
+        (listed("prompt", (-3, 1), 3), [1, 3]),
+        (listed("prompt", (-9, 1)), [0, 1]),
+        (listed("generated", 0, (2, 8)), [4, 6]),
+        (Stride(phase="prompt", step=2), [0, 2]),
+        (Stride(phase="prompt", start=-3, step=2), [1, 3]),
+        (Stride(phase="prompt", start=-5, step=2), [1, 3]),
+        (Stride(phase="generated", step=2), [4, 6]),
+        (Stride(phase="generated", start=1, stop=2, step=2), [5]),
         (Token(ids=(1, 7)), [0, 1, 2, 3, 4, 5, 6]),
         (Token(ids=(1,)), []),
         (And(terms=(PROMPT, Not(term=At(phase="prompt", index=0)))), [1, 2, 3]),
@@ -121,7 +209,12 @@ def test_meaning(selector: Selector, expected: list[int]) -> None:
 
 @pytest.mark.parametrize(
     "leaf",
-    [At(phase="generated", index=-1), Slice(phase="generated", start=-4)],
+    [
+        At(phase="generated", index=-1),
+        Slice(phase="generated", start=-4),
+        Stride(phase="generated", start=-4, step=2),
+        listed("generated", 0, -1),
+    ],
     ids=selector_text,
 )
 def test_generated_has_no_end_to_count_from(leaf: Selector) -> None:

@@ -86,17 +86,6 @@ error[E404]: two documents state different conflict policies: a.interv:2 and c.i
     )
 
 
-def test_joint_is_refused(folder: Path) -> None:
-    assert message(folder, "conflict joint") == (
-        """\
-error[E290]: conflict joint of several programs is not supported yet
- --> a.interv:2:10
-  |
-2 | conflict joint
-  |          ^^^^^ not supported"""
-    )
-
-
 def test_the_explain_states_the_policy_where_a_document_does(folder: Path) -> None:
     said = explain(compiled(folder, PROGRAM.format("p", "") + "conflict sum")).splitlines()
     line = "  conflict sum, where programs of one request meet"

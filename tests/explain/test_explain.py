@@ -11,6 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from interv.compile import Compilation, compile_documents
+from interv.document.selectors import selector_text
+from interv.document.spec import And, Positions, Token
+from interv.document.wording import brief
 from interv.errors import IntervError
 from interv.explain import SECTIONS, explain, explain_pass, explain_spec
 from interv.load import load_document, load_text
@@ -143,3 +146,11 @@ def test_the_page_shows_a_true_explain() -> None:
     page = (ROOT / "docs/compiler.md").read_text(encoding="utf-8")
     shown = page.split("```text\n")[1].split("```")[0]
     assert shown == (HERE / "golden" / "bureaucrat.txt").read_text(encoding="utf-8")
+
+
+def test_a_long_list_of_positions_is_cut() -> None:
+    listed = Positions(phase="prompt", items=tuple(range(0, 140, 2)))
+    text = selector_text(And(terms=(Token(ids=("[0, 1]",)), listed)))
+    short = 'token("[0, 1]") and prompt[0, 2, 4, 6, 8, 10, 12, 14, 16, 18, … and 60 more]'
+    assert brief(text) == short
+    assert brief("prompt[0, 4..8, -1] or generated[::2]") == "prompt[0, 4..8, -1] or generated[::2]"

@@ -27,6 +27,7 @@ from interv.document.spec import (
     LayerRange,
     Not,
     Or,
+    Positions,
     Program,
     Replace,
     Rotate,
@@ -36,6 +37,7 @@ from interv.document.spec import (
     Spec,
     Statement,
     Steer,
+    Stride,
     Token,
     VectorDecl,
 )
@@ -256,6 +258,8 @@ atoms: st.SearchStrategy[Selector] = st.one_of(
     st.builds(At, phase=st.just("generated"), index=st.integers(0, 3)),
     st.builds(Slice, phase=st.just("prompt"), start=_prompt_ends, stop=_prompt_ends),
     st.builds(Slice, phase=st.just("generated"), start=_ends, stop=_ends),
+    st.builds(Stride, phase=phases, start=_ends, step=st.integers(1, 3)),
+    st.builds(Positions, phase=phases, items=st.tuples(st.integers(0, 3), st.integers(0, 4))),
     st.builds(Token, ids=st.lists(st.integers(0, 6), min_size=1, max_size=3).map(tuple)),
 )
 _groups = {"min_size": 2, "max_size": 3}

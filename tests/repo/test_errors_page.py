@@ -39,5 +39,5 @@ def test_the_example_is_a_message_of_its_code(code: str) -> None:
 
 
 def test_codes_are_found_with_their_messages() -> None:
-    assert Use("E290", "interv.load", f"{HOLE} is not supported yet") in FOUND
+    assert Use("E882", "interv.document.position_checks", f"a step of {HOLE} is too large") in FOUND
     assert Use("E243", "interv.passes.graph.model_fit", f"{HOLE} blocks") in FOUND

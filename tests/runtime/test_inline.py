@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -271,3 +271,15 @@ def test_what_is_no_program(asked: object) -> None:
 )
 def test_any_expression_over_such_names_is_one(name: str, spaces: str, rest: str) -> None:
     assert not is_inline(f"{spaces}{name}{spaces}{rest}")
+
+
+def test_positions_that_are_listed_are_one_part(folder: Path) -> None:
+    places = [f"prompt[{i}]" for i in range(0, 140, 2)]
+    text = "interv 1 program p {{ steer v at post_block[1] when {} }}"
+    written, listed = (
+        compiled(text.format(one), armed(folder))
+        for one in (" or ".join(places), f"prompt[{', '.join(map(str, range(0, 140, 2)))}]")
+    )
+    assert written == listed
+    assert len(written.selectors) == 1
+    assert Inline.of(json.loads(json.dumps(written.plain()))) == replace(written, kv=None)

@@ -193,7 +193,13 @@ vector w = "w.safetensors"
 program first { steer v at post_block[1] scale 2 when generated }
 program turn {
   steer v at post_block[1] scale 0.5 keep norm when generated
+  replace v at post_block[1] strength 0.5
+  conflict sum
+}
+program once {
+  steer v at post_block[1] scale 0.5 keep norm when generated
   cap w at post_block[1] in [-1, 1]
+  ablate v at post_block[1] strength 0.5 gate w threshold 0.5
   conflict sum
 }
 program read {
@@ -209,16 +215,37 @@ program order {
 
 
 def test_what_scales_another_program_for_some_readers_only(root: Path) -> None:
-    """A cap beside it would see the first program scaled, and nothing in its place."""
+    """The second of two would see the first program scaled, and nothing in its place."""
     admission = Admission(carried(root, APART), config())
-    for asked in ("turn + first", "first + read", "first + order", "turn + order", "order + first"):
+    after = ("first + once", "first + read", "first + order", "once + read", "turn + order")
+    for asked in (*after, "turn + first", "order + first"):
         assert admission.resolve({"intervention": asked}).terms
     with pytest.raises(IntervError) as caught:
         admission.resolve({"intervention": "first + turn"})
     assert str(caught.value) == (
         "error[E419]: program 'turn' cannot come after 'first' at post_block[1]\n"
         "  = in the request: first + turn\n"
-        "  = the edits of 'turn' there do not read each other, and one of them scales"
-        " what 'first' added\n"
+        "  = the edits of 'turn' there do not read each other, and more than"
+        " one of them scales what 'first' added\n"
         "  = ask for 'turn' first, or let it say 'conflict sequential'"
     )
+
+
+def test_one_that_scales_is_behind_what_reads_the_same(root: Path) -> None:
+    """Every edit of `once` reads what `first` left, and their changes add up."""
+    found = carried(root, APART)
+    engine = Engine(found.bundle, torch.device("cpu"), torch.float32, 32, 4)
+    engine.begin(step([(0, 4, 2)], [choice(("first", 1.0), ("once", 0.5))]))
+    hidden = torch.randn(4, H)
+    y = hidden.double()
+    v, w = (torch.from_numpy(vectors()[name].at(1)).double() for name in "vw")
+    y[2:] += 2 * v
+    p, u = y @ w / w.norm(), v / v.norm()
+    capped = 0.5 * (p.clamp(-1, 1) - p)[:, None] * w / w.norm()
+    opened = torch.sigmoid(y @ w - 0.5)[:, None]
+    ablated = -0.25 * opened * (y @ u)[:, None] * u
+    turned = y + 0.25 * v
+    kept = turned * (y.norm(dim=1) / turned.norm(dim=1))[:, None] - y
+    kept[:2] = 0
+    engine.update("post_block[1]", hidden, None)
+    assert (hidden - (y + capped + ablated + kept)).abs().max() <= 10 * FLOAT32
