@@ -25,6 +25,7 @@ GROUPS: Mapping[str, str] = {
     "E3": "Invalid intermediate graphs: a bug of interv, please report it",
     "E4": "Lowering: programs that cannot be combined, or are too large",
     "E5": "vLLM, models and the machine",
+    "E8": "What people bring: their files and their words",
 }
 
 # code: what it means, an example
