@@ -255,4 +255,12 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "a pyreft folder has no such unit",
         "'style' has no unit #2",
     ),
+    "E843": (
+        "the positions of a pyreft folder cannot be read",
+        "'f0' names no positions",
+    ),
+    "E844": (
+        "positions do not divide the interventions of a pyreft folder",
+        "'style' has 3 interventions at a layer",
+    ),
 }
