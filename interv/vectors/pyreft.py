@@ -61,9 +61,13 @@ def split_unit(path: Path) -> tuple[Path, int | None]:
     return path.with_name(match[1]), int(match[2])
 
 
-def units_of(folder: Path) -> int:
-    """Return how many interventions the busiest layer of a folder has; raise as `read` does."""
-    return read_config(folder, folder.name).units
+def units_in(path: Path) -> list[Path]:
+    """Return the adapters of a path: each unit of a folder whose layers have several, or itself.
+
+    Raises as `read` does for the config of a folder.
+    """
+    units = read_config(path, str(path)).units if path.is_dir() else 1
+    return [path] if units == 1 else [path.with_name(f"{path.name}#{i}") for i in range(units)]
 
 
 def _format(items: Sequence[Intervention]) -> str:

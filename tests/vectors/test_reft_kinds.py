@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.utils.parametrizations import orthogonal
+from typer.testing import CliRunner
 
+from interv.cli import build
 from interv.document.spec import AdapterDecl
 from interv.vectors import LowRank, load_adapter
 from tests.vectors.made import lines, loreft_state, reft_config, refused, representation
@@ -182,3 +184,14 @@ def test_a_rotation_of_the_whole_stream(tmp_path: Path) -> None:
         "its rotation is saved as a matrix exponential, which is not read",
         "save rotate_layer.weight as 'rotate_layer' in place of its parametrization",
     )
+
+
+def test_show_of_a_folder_with_two_units(tmp_path: Path) -> None:
+    items = [representation(layer) for layer in (1, 4, 1, 4)]
+    folder(tmp_path / "style", ["LoreftIntervention"] * 4, items)
+    words = ["vectors", "show", str(tmp_path / "style")]
+    result = CliRunner().invoke(build(words), words)
+    assert result.exit_code == 0
+    files = [line for line in result.stdout.splitlines() if line.startswith("file")]
+    assert files == [f"file    {tmp_path}/style#{unit}" for unit in (0, 1)]
+    assert result.stdout.count("holds   layers 1, 4, width 8") == 2
