@@ -272,6 +272,26 @@ DOCUMENT_ERRORS: Mapping[str, tuple[str, str]] = {
         "a pass broke a rule of the graph",
         "the compiler made an invalid graph: %3 has 2 arguments",
     ),
+    "E840": (
+        "an intervention of pyreft rotates the whole stream",
+        "'style/a.bin' rotates all 64 dimensions of the stream",
+    ),
+    "E841": (
+        "a pyreft config has more or fewer types than interventions",
+        "'style/config.json' names 3 intervention types for 2 interventions",
+    ),
+    "E842": (
+        "a pyreft folder has no such unit",
+        "'style' has no unit #2",
+    ),
+    "E843": (
+        "the positions of a pyreft folder cannot be read",
+        "'f0' names no positions",
+    ),
+    "E844": (
+        "positions do not divide the interventions of a pyreft folder",
+        "'style' has 3 interventions at a layer",
+    ),
     "E860": (
         "a word behind an amount that is not of this statement",
         "'over' is for ablate, not for cap",

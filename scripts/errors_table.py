@@ -25,7 +25,7 @@ GROUPS: Mapping[str, str] = {
     "E3": "Invalid intermediate graphs: a bug of interv, please report it",
     "E4": "Lowering: programs that cannot be combined, or are too large",
     "E5": "vLLM, models and the machine",
-    "E8": "What does not go together: markers, amounts, gates, planes, lists, and programs",
+    "E8": "What people bring, and what of it does not go together: files, words, programs",
 }
 
 # code: what it means, an example

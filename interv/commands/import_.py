@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="A .json file, or a file of vectors or adapters.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .json file, a file of vectors or adapters, a folder of pyreft."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The document: NAME.interv.")],
     format_: Annotated[
         str | None, typer.Option("--format", help="What FILE is, where its fields do not tell.")
@@ -28,6 +31,10 @@ def import_(
     family: Annotated[
         str | None,
         typer.Option(help="How the model is built, for RhizoNymph's pre_attn and post_attn: llama"),
+    ] = None,
+    positions: Annotated[
+        str | None,
+        typer.Option(help="Where a pyreft folder was trained: f7+l7, f1, l1."),
     ] = None,
     allow_inexact: Annotated[
         bool,
@@ -53,6 +60,8 @@ def import_(
     RhizoNymph module (rhizonymph):
       {"decode_vectors": {"post_attn": {"14": {"vector": [0.1], "scale": 2}}}}
       interv import module.json -o calm.interv --family llama
+    pyreft folder (pyreft):
+      interv import style-reft -o style.interv --positions f7+l7
 
     Arrays inside FILE go to NAME.vectors/ beside the document, as safetensors. Files that it names
     are used where they are, and read only under --root. What has no exact equal is an error with
@@ -63,7 +72,7 @@ def import_(
     from interv.importers import Options, import_file, write_import
 
     try:
-        options = Options(root or file.parent, name, family, allow_inexact)
+        options = Options(root or file.parent, name, family, allow_inexact, positions)
         imported = import_file(file, output, options, format_)
         write_import(imported, force=force)
     except IntervError as error:

@@ -58,22 +58,24 @@ def show(
     Example: interv vectors show examples/vectors/joy.gguf
     """
     from interv.vectors import is_adapter, read_adapter, read_vectors
+    from interv.vectors.pyreft import units_in
 
     console = terminal()
     # Bars and norms have signs that not every output can show.
     ascii_only = console.options.ascii_only
     try:
         if key is None and row is None and rows is None and is_adapter(file):
-            adapter = read_adapter(file)
-            facts, table = _adapter_facts(adapter), _adapter_table(adapter, ascii_only)
+            adapters = [read_adapter(one) for one in units_in(file)]
+            shown = [(_adapter_facts(one), _adapter_table(one, ascii_only)) for one in adapters]
         else:
             vectors = read_vectors(file, key, row, rows.value if rows else None)
-            facts, table = _facts(vectors), _table(vectors, ascii_only)
+            shown = [(_facts(vectors), _table(vectors, ascii_only))]
     except IntervError as error:
         _fail(error)
-    for name, value in facts:
-        console.print(f"{name:<7} {value}", soft_wrap=True)
-    console.print(table)
+    for facts, table in shown:
+        for name, value in facts:
+            console.print(f"{name:<7} {value}", soft_wrap=True)
+        console.print(table)
 
 
 @app.command()

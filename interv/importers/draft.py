@@ -54,6 +54,7 @@ class Options:
     name: str | None = None
     family: str | None = None
     allow_inexact: bool = False
+    positions: str | None = None  # of a pyreft folder: `f7+l7`
 
 
 @dataclass(slots=True)

@@ -8,7 +8,14 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from interv.errors import IntervError, suggest
-from interv.importers import chatspace, easysteer_v0, easysteer_v2, rhizonymph, vector_file
+from interv.importers import (
+    chatspace,
+    easysteer_v0,
+    easysteer_v2,
+    pyreft,
+    rhizonymph,
+    vector_file,
+)
 from interv.importers.draft import Draft
 from interv.importers.fields import Fields, as_object, check_size, read_json
 
@@ -27,6 +34,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "chatspace": Format("a chatspace spec", chatspace.read_spec),
         "chatspace-bundle": Format("a chatspace bundle", chatspace.read_bundle),
         "rhizonymph": Format("a RhizoNymph module", rhizonymph.read),
+        "pyreft": Format("a pyreft folder", pyreft.read),
         "vectors": Format("a file of vectors", vector_file.read),
     }
 )
@@ -49,6 +57,12 @@ def open_file(path: Path, wanted: str | None) -> tuple[str, Fields]:
             notes=(f"formats: {', '.join(FORMATS)}",),
             helps=suggest(wanted, FORMATS),
         )
+    if path.is_dir():
+        _expect(path, wanted, "pyreft")
+        return "pyreft", pyreft.open_folder(path)
+    if wanted == "pyreft":
+        notes = ("it is a file, and pyreft saves a folder",)
+        raise IntervError("E211", f"'{path}' is not of format 'pyreft'", notes=notes)
     if wanted == "vectors" or (wanted is None and path.suffix in vector_file.SUFFIXES):
         return "vectors", vector_file.open_vectors(path)
     if path.suffix in SAVED:
@@ -76,10 +90,14 @@ def _saved(path: Path, wanted: str | None) -> tuple[str, Fields]:
         if wanted is None and error.code == "E260" and vector_file.holds_vectors(path):
             return "vectors", vector_file.open_vectors(path)
         raise
+    _expect(path, wanted, found)
+    return found, fields
+
+
+def _expect(path: Path, wanted: str | None, found: str) -> None:
     if wanted not in (None, found):
         note = f"it is {FORMATS[found].title}"
         raise IntervError("E211", f"'{path}' is not of format '{wanted}'", notes=(note,))
-    return found, fields
 
 
 def _told(fields: Fields) -> str | None:

@@ -47,7 +47,8 @@ def import_file(
     Raises E110 and E200 for a file that cannot be read, E260 for one of no known format, E105 and
     E207 to E211 for wrong fields, E220 to E235 for files that it names, E261 for what has no
     exact equal, E262 for paths that lead out of the root, E263 for arrays that do not fit, E264
-    where nothing is left, and what `check` refuses of the document.
+    where nothing is left, E843 and E844 for positions of a pyreft folder, and what `check` refuses
+    of the document.
     """
     if target.suffix != ".interv":
         notes = ("a text document ends in .interv",)
@@ -55,6 +56,9 @@ def import_file(
     if options.family is not None:
         check_family(options.family)
     name, fields = open_file(source, format_name)
+    if options.positions is not None and name != "pyreft":
+        note = f"'{source.name}' is {FORMATS[name].title}"
+        raise IntervError("E211", "positions are for a pyreft folder alone", notes=(note,))
     draft = Draft(target, options)
     FORMATS[name].read(fields, draft, target.stem)
     spec = draft.spec()

@@ -25,8 +25,9 @@ def load_adapter(
 ) -> Adapter:
     """Load the adapter that `decl` declares; relative paths start at `root`.
 
-    A folder is pyreft's; a `.pt`, `.pkl` or `.safetensors` file holds LM-Steer's projections, or
-    plain tensors. Raises E220 to E228 and E233 to E235, at `span`, naming file, tensor and layer.
+    A folder is pyreft's, `folder#1` one unit of it; a `.pt`, `.pkl` or `.safetensors` file holds
+    LM-Steer's projections, or plain tensors. Raises E220 to E228, E233 to E235 and E840 to E842,
+    at `span`, naming file, tensor and layer.
     If `light`, torch is not loaded, and NeedsTorch is raised for what only it may be able to read.
     """
     try:
@@ -44,7 +45,7 @@ def read_adapter(path: Path) -> Adapter:
 
 def is_adapter(path: Path) -> bool:
     """Say whether a path holds an adapter rather than directions, by its names and shapes alone."""
-    if path.is_dir():
+    if pyreft.split_unit(path)[0].is_dir():
         return True
     try:
         if path.suffix == ".safetensors":
@@ -70,6 +71,9 @@ def _load(decl: AdapterDecl, root: Path, light: bool = False) -> Adapter:
 
 
 def _read(path: Path, shown: str, light: bool) -> Found:
+    folder, unit = pyreft.split_unit(path)
+    if unit is not None and folder.is_dir():
+        return pyreft.read(folder, shown.rpartition("#")[0], light, unit)
     if not path.exists():
         raise _missing(path, shown)
     if path.is_dir():

@@ -210,6 +210,9 @@ class _Reader:
     def build(self, _: object) -> None:
         state = self.pop()
         made = self.top()
+        # torch notes the versions of its modules beside what `state_dict` holds.
+        if type(made) is dict and type(state) is dict and list(state) == ["_metadata"]:
+            return
         if not isinstance(made, Array | Dtype | Record):
             raise BadFile(f"its pickle sets the state of a {type(made).__name__}")
         made.fill(state, self.budget)

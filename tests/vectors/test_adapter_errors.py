@@ -137,15 +137,17 @@ def test_everything_unfit_in_a_config_in_one_run(tmp_path: Path) -> None:
     folder_with(
         tmp_path,
         [representation(3, "mlp_output"), bad, 7],
-        intervention_types=["<class 'pyreft.interventions.DireftIntervention'>"],
+        intervention_types=["<class 'pyreft.interventions.SubloreftIntervention'>"],
         act_fn="relu",
     )
     linear = "an update is linear in the stream, so only 'linear' can"
     at = "'style/config.json'"
     assert refused(tmp_path).split("\n\n") == [
         lines(
-            f"E234 {at}: intervention 'DireftIntervention' cannot be applied",
-            "interventions that can: LoreftIntervention, LoreftIntervention_IdentityInit",
+            f"E234 {at}: intervention 'SubloreftIntervention' cannot be applied",
+            "interventions that can: LoreftIntervention, LoreftIntervention_IdentityInit,"
+            " NoreftIntervention, DireftIntervention, NodireftIntervention, ConsreftIntervention,"
+            " LobireftIntervention",
         ),
         lines(f"E234 {at}: activation 'relu' cannot be applied", linear),
         lines(f"E234 {at}: activation 'silu' cannot be applied", linear),
@@ -174,7 +176,12 @@ def test_two_sites_and_one_layer_twice(tmp_path: Path) -> None:
     )
     text = json.dumps(reft_config([representation(3), representation(3)]))
     (tmp_path / "style" / "config.json").write_text(text)
-    assert refused(tmp_path) == lines("E235 'style' has two interventions at layer 3")
+    assert refused(tmp_path) == lines(
+        "E235 'style' has two interventions at layer 3",
+        "each is for positions of its own, and an adapter is one of them",
+        "name one: 'style#0' or 'style#1'",
+        "interv import style writes a document that applies all",
+    )
 
 
 def test_files_that_do_not_match_the_config(tmp_path: Path) -> None:
