@@ -19,11 +19,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import islice, product
 from operator import and_, or_
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from interv.document.cells import Cells, InPlace
 from interv.document.markers import Following, following, follows, single_ids, told_apart
 from interv.document.pasts import pasts, truth_of_pasts
-from interv.document.places import Columns, representatives, selected
+from interv.document.places import representatives
 from interv.document.positions import ends_of, includes
 from interv.document.spec import (
     After,
@@ -44,8 +45,6 @@ from interv.document.spec import (
 )
 from interv.errors import IntervError
 
-# The parts that look at where a token is.
-InPlace: TypeAlias = InPhase | At | Slice | Stride | Positions
 # So many tokens are tried one by one, which most questions take less than.
 QUICK = 64
 
@@ -174,7 +173,7 @@ def _among(
 
     The truth of a part at every place is one integer, a bit a place.
     """
-    cells = _Cells(places)
+    cells = Cells(places)
     truth = cells.truth(leaves)
     for leaf in leaves:
         if isinstance(leaf, Token):
@@ -199,51 +198,13 @@ def _with_pasts(
     if known is None:
         raise Undecided
     places = list(_places(leaves, max(past.least for past in known)))
-    cells, every = _Cells(places), (1 << len(places)) - 1
+    cells, every = Cells(places), (1 << len(places)) - 1
     truth = cells.truth(leaves) | truth_of_pasts(leaves, known)
     for i, past in enumerate(known):
         if bits := _bits(selector, truth, every, i) & cells.beyond(0, past.least):
             x, y = places[(bits & -bits).bit_length() - 1]
             return Witness(x, x - y, past.token_id, past.earlier)
     return None
-
-
-class _Cells:
-    """The places of tokens; a set of them is an integer, a bit a place."""
-
-    def __init__(self, places: Sequence[tuple[int, int]]) -> None:
-        self._columns = tuple(zip(*reversed(places), strict=True))
-        self._known: dict[tuple[int, int], int] = {}
-
-    def beyond(self, axis: int, bound: int) -> int:
-        """Return the places whose x (axis 0) or y (axis 1) is `bound` or more."""
-        if (axis, bound) not in self._known:
-            signs = ["1" if one >= bound else "0" for one in self._columns[axis]]
-            self._known[axis, bound] = int("".join(signs), 2)
-        return self._known[axis, bound]
-
-    def truth(self, leaves: Iterable[Selector]) -> dict[Selector, int | frozenset[int | str]]:
-        """Return the places that each part selects which asks for nothing else."""
-        found = dict.fromkeys(one for one in leaves if isinstance(one, InPlace))
-        return {one: self.of(one) for one in found}
-
-    def of(self, leaf: InPlace) -> int:
-        """Return the places that a part selects."""
-        if isinstance(leaf, Stride | Positions):
-            signs = selected(leaf, Columns.of(self._columns))
-            return int("".join("1" if one else "0" for one in signs), 2)
-        in_prompt, generated = leaf.phase == "prompt", self.beyond(1, 0)
-        found = ~generated & self.beyond(0, 0) if in_prompt else generated
-        if isinstance(leaf, InPhase):
-            return found
-        if isinstance(leaf, At):
-            axis = 0 if in_prompt and leaf.index >= 0 else 1
-            return found & self.beyond(axis, leaf.index) & ~self.beyond(axis, leaf.index + 1)
-        if leaf.start is not None:
-            found &= self.beyond(0 if in_prompt and leaf.start >= 0 else 1, leaf.start)
-        if leaf.stop is not None:
-            found &= ~self.beyond(0 if in_prompt and leaf.stop >= 0 else 1, leaf.stop)
-        return found
 
 
 def _bits(

@@ -139,7 +139,7 @@ REFUSED = {
     ),
     "steered*-1 + cut*-1": (
         "error[E405]: program 'cut' caps, ablates, replaces or rotates:"
-        " so its multiplier cannot be negative\n"
+        " its multiplier cannot be negative\n"
         "  = in the request: steered*-1 + cut*-1\n"
         "  = a strength is not below 0\n"
         "  = multiply programs that only steer, or leave it out"
