@@ -17,7 +17,7 @@ PYTHON ?= $(shell sh scripts/find-python.sh)
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo test test-slow test-versions lint format typecheck bench clean
+.PHONY: help setup model demo test test-slow test-versions lint format typecheck bench gpu clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ typecheck: setup ## Check types
 
 bench: setup ## Measure edited against stock vLLM
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# On a machine that has a CUDA vLLM already, whatever made it: make gpu PYTHON=python3
+gpu: ## Check and measure on a CUDA card (with the vLLM of PYTHON)
+	@$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 clean: ## Remove what was built here (the model in the user's cache stays)
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -148,3 +148,14 @@ def log_armed(
         taken = device_bytes(carried, max_tokens, itemsize, layers)
     for line in armed_lines(carried, device.type, taken):
         compat.log.info("%s", line)
+    if bundle.spliced and compat.fuses_all_reduce(config):
+        compat.log.warning("%s", unfused_line(bundle.spliced))
+
+
+def unfused_line(sites: tuple[Site, ...]) -> str:
+    """Return what is said where the edit stands between a sum over ranks and the norm behind it."""
+    lost = counted(len(sites), "site")
+    return (
+        f"interv: at {lost} vLLM does not fuse the all-reduce with the norm behind it, since the"
+        " edit needs what lies between: fewer sites lose less"
+    )

@@ -24,7 +24,7 @@ KEY = "interv"
 DEFAULT_SLOTS = 256
 SEATS = 64  # places where one request's own rows are counted, where no more run at once
 # Raised where the same structure gives another graph, so that saved ones are not met again.
-GRAPHS = 3
+GRAPHS = 4
 _OPTIONS = ("files", "slots", "inline", "absorb_norm", "counters")
 
 

@@ -25,12 +25,16 @@ def register() -> None:
     All that interv needs of vLLM is looked at before anything is wrapped.
     """
     error = compat.fault()
+    if error is None:
+        try:
+            seams = [*_frontend(), *_scheduler(), *_worker()]
+        except Exception as why:  # whatever a vLLM does that nobody has seen
+            error = compat.give_up(why)
     if error is not None:
         _refuse(error)
         return
-    for seams in (_frontend(), _scheduler(), _worker()):
-        for seam in seams:
-            wrap_seam(*seam)
+    for seam in seams:
+        wrap_seam(*seam)
 
 
 def _refuse(error: IntervError) -> None:
@@ -38,8 +42,8 @@ def _refuse(error: IntervError) -> None:
     from interv.runtime.frontend import unsupported
 
     lacks = compat.lacks("interv")
-    why = f"{error.message}, it lacks {lacks}" if lacks else error.message
-    compat.log.warning("interv does nothing here: %s", why)
+    why = f"it lacks {lacks}" if lacks else error.notes[0] if error.notes else error.helps[0]
+    compat.log.warning("interv does nothing here: %s, %s", error.message, why)
     arguments = compat.arguments_class()
     if arguments is None:
         unsupported.refuse_command(sys.argv, error)

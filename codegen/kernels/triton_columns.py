@@ -247,6 +247,6 @@ def count(fired, k, column, inside, at, n, whole, total, seats, chair, seat_stri
         mine = fired & (tl.load(whole + column * WIDTH + PROGRAM, mask=inside, other=-1) == program)
         earlier = tl.sum((mine & (k < j)).to(tl.int32), 0)
         if (tl.sum((mine & (k == j)).to(tl.int32), 0) > 0) & (earlier == 0):
-            tl.atomic_add(total + program, 1)
+            tl.atomic_add(total + program, 1, sem="relaxed")
             if chair >= 0:
-                tl.atomic_add(seats + chair * seat_stride + program, 1)
+                tl.atomic_add(seats + chair * seat_stride + program, 1, sem="relaxed")

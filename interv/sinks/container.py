@@ -61,7 +61,7 @@ def encode(captured: Captured, quantize: Quantize = "none", *, exact: bool = Fal
         if group is None:
             group = f"tokens.{len(shared)}"
             shared.append((group, part))
-            tokens[group] = _tokens(part)
+            tokens[group] = tokens_at(part.position, part.token_id)
             tensors[f"{group}.position"] = part.position
             tensors[f"{group}.token_id"] = part.token_id
         packed = pack(part.rows, None if exact else captured.rank, quantize)
@@ -128,6 +128,17 @@ def rows_of(part: PartLabels, tensors: Mapping[str, torch.Tensor]) -> torch.Tens
     return unpack(part.form, tensors, ROW_DTYPES[part.dtype])
 
 
+def tokens_at(positions: torch.Tensor, token_ids: torch.Tensor) -> Tokens:
+    """Return ascending positions, int64 [n], as runs, with the ids of their tokens."""
+    runs: list[tuple[int, int]] = []
+    for position in positions.tolist():
+        if runs and runs[-1][1] == position:
+            runs[-1] = (runs[-1][0], position + 1)
+        else:
+            runs.append((position, position + 1))
+    return Tokens(positions=tuple(runs), token_ids=tuple(token_ids.tolist()))
+
+
 def _record_labels(captured: Captured, parts: Sequence[PartLabels]) -> RecordLabels:
     return RecordLabels(
         request=captured.request,
@@ -163,16 +174,6 @@ def _part_labels(part: Part, packed: Packed, name: str, group: str) -> PartLabel
 
 def _same_tokens(one: Part, other: Part) -> bool:
     return torch.equal(one.position, other.position) and torch.equal(one.token_id, other.token_id)
-
-
-def _tokens(part: Part) -> Tokens:
-    runs: list[tuple[int, int]] = []
-    for position in part.position.tolist():
-        if runs and runs[-1][1] == position:
-            runs[-1] = (runs[-1][0], position + 1)
-        else:
-            runs.append((position, position + 1))
-    return Tokens(positions=tuple(runs), token_ids=tuple(part.token_id.tolist()))
 
 
 def _data(tensor: torch.Tensor) -> memoryview:

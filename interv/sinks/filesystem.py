@@ -101,10 +101,18 @@ class Filesystem(Sink):
         return self._store(files, [_stem(record) for record in records])
 
     def missing(self, captured: Captured) -> Captured | None:
-        """Return a record without the places that files of the folder have of it."""
+        """Return a record without the places that files of the folder have of it.
+
+        A file that has some, and no line in the manifest, gets its line: the engine was killed
+        between the two.
+        """
         from interv.sinks.present import Present
+        from interv.sinks.reading import CaptureFile
 
         self._present = self._present or Present(self.folder)
+        for path in self._present.take_unlisted(captured):
+            with CaptureFile(path) as file:
+                self._manifest.add(path, file.bytes, file.described())
         parts = tuple(one for one in captured.parts if not self._present.has(captured, one))
         return replace(captured, parts=parts) if parts else None
 

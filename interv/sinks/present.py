@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from interv.errors import IntervError
 from interv.sinks.manifest import read_manifest
@@ -11,6 +12,7 @@ from interv.sinks.reading import CaptureFile
 from interv.sinks.record import Captured, Part
 from interv.sinks.schema import MANIFEST, SUFFIX, RecordLabels
 
+_Place: TypeAlias = tuple[object, ...]
 # What tells one place of one record from others, whatever its form.
 _LABELS = (
     *("request", "sample", "tag", "program", "statement", "digest", "model"),
@@ -22,30 +24,50 @@ class Present:
     """What was there when it was looked at: files that the manifest names, and others."""
 
     def __init__(self, folder: Path) -> None:
-        self._known = {key for record in _records(folder) for key in _keys(record)}
+        self._listed: set[_Place] = set()
+        self._unlisted: dict[_Place, Path] = {}
+        manifest = folder / MANIFEST
+        listed = read_manifest(manifest).files if manifest.exists() else {}
+        for path in folder.glob(f"*{SUFFIX}"):
+            if path.name in listed:
+                self._listed.update(_places(listed[path.name].records))
+            else:
+                self._unlisted.update(dict.fromkeys(_places(_own_labels(path)), path))
 
     def has(self, captured: Captured, part: Part) -> bool:
         """Say whether a file has this place of a record, with as many rows."""
-        shape = (part.rows.shape[0], part.rows.shape[1])
-        return (_labels(captured), part.site, part.layer, part.after, shape) in self._known
+        place = _place(captured, part)
+        return place in self._listed or place in self._unlisted
+
+    def take_unlisted(self, captured: Captured) -> Iterator[Path]:
+        """Yield, once each, the files that have a place of a record and no line in the manifest."""
+        for part in captured.parts:
+            path = self._unlisted.get(_place(captured, part))
+            if path is not None:
+                yield path
+                own = {place: one for place, one in self._unlisted.items() if one == path}
+                self._listed.update(own)
+                for place in own:
+                    del self._unlisted[place]
 
 
-def _records(folder: Path) -> Iterator[RecordLabels]:
-    listed = read_manifest(folder / MANIFEST).files if (folder / MANIFEST).exists() else {}
-    for path in folder.glob(f"*{SUFFIX}"):
-        if path.name in listed:
-            yield from listed[path.name].records
-            continue
-        try:
-            with CaptureFile(path) as file:
-                yield from file.records
-        except IntervError:  # somebody else's
-            continue
+def _own_labels(path: Path) -> tuple[RecordLabels, ...]:
+    try:
+        with CaptureFile(path) as file:
+            return file.records
+    except IntervError:  # somebody else's
+        return ()
 
 
-def _keys(record: RecordLabels) -> Iterator[tuple[object, ...]]:
-    for part in record.parts:
-        yield _labels(record), part.site, part.layer, part.after, part.shape
+def _places(records: Iterable[RecordLabels]) -> Iterator[_Place]:
+    for record in records:
+        for part in record.parts:
+            yield _labels(record), part.site, part.layer, part.after, part.shape
+
+
+def _place(captured: Captured, part: Part) -> _Place:
+    shape = (part.rows.shape[0], part.rows.shape[1])
+    return _labels(captured), part.site, part.layer, part.after, shape
 
 
 def _labels(record: RecordLabels | Captured) -> tuple[object, ...]:

@@ -18,6 +18,8 @@ from interv.sinks.schema import FORMAT, Contents, PartLabels, RecordLabels
 if TYPE_CHECKING:
     import torch
 
+    from interv.sinks.container import Encoded
+
 MOST_LABELS = 64 * 1024 * 1024
 
 
@@ -82,6 +84,17 @@ class CaptureFile:
                 else self._file.get_slice(key)[start : part.shape[0] if stop is None else stop]
             )
         return rows_of(part, tensors)
+
+    def described(self) -> Encoded:
+        """Return its labels without its rows, as whoever wrote it had them; raises E273."""
+        from interv.sinks.container import Encoded, tokens_at
+
+        parts = {part.tokens: part for record in self.records for part in record.parts}
+        tokens = {
+            name: tokens_at(self.position(part), self.token_id(part))
+            for name, part in parts.items()
+        }
+        return Encoded({}, self.records, tokens)
 
     def captured(self) -> Iterator[Captured]:
         """Yield every record whole."""

@@ -22,6 +22,7 @@ from torch.fx import Graph, Node
 
 from interv.passes.captured.in_place import is_fused_sum, reads_shape, schema_of, written
 from interv.passes.captured.norm_rounding import Rounding
+from interv.passes.captured.splice import SITE, UpdateOps
 
 # The arguments of a fused add-RMSNorm by the names they go by; more would mean another op.
 _NAMES = {
@@ -44,10 +45,11 @@ class NormOps:
 
     `functional(hidden, residual, weight, epsilon, rounding, site)` returns what the norm gives
     and the new residual; `in_place` writes the one into `hidden`, the other into `residual`.
+    For an update that takes a block's name and a kind, so do these.
     """
 
-    functional: Any
-    in_place: Any
+    functional: UpdateOps
+    in_place: UpdateOps
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class _Kept(Exception):
 
 def absorb_norm(
     graph: Graph,
-    update: Any,
+    update: UpdateOps,
     ops: NormOps,
     rounding: Rounding = Rounding.COMPILED,
     edited: Collection[str] | None = None,
@@ -79,9 +81,9 @@ def absorb_norm(
     sites: list[str] = []
     kept: dict[str, str] = {}
     for node in nodes:
-        if node.op != "call_function" or node.target != update:
+        if node.op != "call_function" or node.target not in update.all:
             continue
-        site = str(node.args[2])
+        site = str(node.meta[SITE])
         if edited is not None and site not in edited:
             kept[site] = "it only captures, so there is nothing to join"
             continue
@@ -107,8 +109,8 @@ def _following(update: Node, nodes: Sequence[Node], order: Mapping[Node, int]) -
             _check_norm(node, hidden, residual)
             _check_readers(node, own, nodes, order)
             return node
-        if node.target == update.target:
-            raise _Kept(f"the edit at {node.args[2]} comes between it and the norm")
+        if SITE in node.meta:
+            raise _Kept(f"the edit at {node.meta[SITE]} comes between it and the norm")
         if used & own:
             raise _Kept(f"'{node.name}' reads the edited value before the norm")
         if used & carried and not reads_shape(node):
@@ -190,12 +192,13 @@ def _value(node: Any) -> Any:
 
 def _join(graph: Graph, update: Node, norm: Node, ops: NormOps, rounding: Rounding) -> None:
     """Put one call in place of an update and its norm."""
-    hidden, residual, site = update.args
+    hidden, residual, *where = update.args
     given = _arguments(norm)
     in_place = not _has_results(norm)
     how = Rounding.KERNEL if in_place else rounding
-    call = ops.in_place if in_place else ops.functional
-    arguments = (hidden, residual, given["weight"], given["epsilon"], int(how), site)
+    form = ops.in_place if in_place else ops.functional
+    call = form.by_site if len(where) == 1 else form.by_block
+    arguments = (hidden, residual, given["weight"], given["epsilon"], int(how), *where)
     with graph.inserting_before(norm):
         node = graph.call_function(call, arguments)
     node.meta = dict(norm.meta)

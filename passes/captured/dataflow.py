@@ -109,13 +109,19 @@ class Flow:
         )
 
     def alive_at(self, cut: Node) -> tuple[Node, ...]:
-        """Return the stream-shaped values made before `cut` and used at or after it, in order."""
+        """Return the stream-shaped values made before `cut` and used at or after it, in order.
+
+        What is only returned from there on is a copy for somebody else (a draft head reads the
+        stream of some layers), unless nothing is used otherwise: then it is handed on.
+        """
         at = self.order[cut]
-        return tuple(
-            node
+        later = {
+            node: [user for user in node.users if self.order[user] >= at]
             for node in self.nodes[:at]
-            if self.is_stream_shaped(node) and any(self.order[u] >= at for u in node.users)
-        )
+            if self.is_stream_shaped(node)
+        }
+        used = [n for n, users in later.items() if any(user.op != "output" for user in users)]
+        return tuple(used or [node for node, users in later.items() if users])
 
     def first_use(self, values: Sequence[Node], cut: Node) -> Node:
         """Return the first node at or after `cut` that uses one of `values`."""

@@ -11,7 +11,8 @@ what cannot be spliced was refused before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch.fx import Graph, Node
@@ -19,11 +20,37 @@ from torch.fx import Graph, Node
 from interv.passes.captured.dataflow import is_identity
 from interv.passes.captured.find_sites import SplicePoint
 
+# Where a call of an update keeps the name of its site, in `node.meta`.
+SITE = "interv_site"
 
-def splice(graph: Graph, points: Sequence[SplicePoint], update: Any) -> None:
-    """Insert `update(hidden, residual, site)` at each point, in the order given.
 
-    `update` writes `hidden` in place. Points come in the order of a forward pass, so that the
+@dataclass(frozen=True, slots=True)
+class UpdateOps:
+    """The two forms of an update, as calls that a graph may hold; both write `hidden` in place.
+
+    `by_site(hidden, residual, site)` has the site as a text, `by_block(hidden, residual, block,
+    kind)` takes an input of the graph that names a layer of its block; None where there is none.
+    """
+
+    by_site: Any
+    by_block: Any = None
+
+    @property
+    def all(self) -> tuple[Any, ...]:
+        """Return the forms that there are."""
+        return tuple(one for one in (self.by_site, self.by_block) if one is not None)
+
+
+def splice(
+    graph: Graph,
+    points: Sequence[SplicePoint],
+    update: UpdateOps,
+    names: Mapping[int, Node] | None = None,
+) -> None:
+    """Insert an update at each point, in the order given.
+
+    `names` are inputs that name a block, by its number; a site of another is told by a text.
+    Points come in the order of a forward pass, so that the
     edit of `post_block[L-1]` stands before the one of `pre_attn[L]`.
     """
     own: dict[Node, Node] = {}
@@ -35,8 +62,14 @@ def splice(graph: Graph, points: Sequence[SplicePoint], update: Any) -> None:
         # A later site may name what the stream was cast or copied from: it means the edited value.
         own |= dict.fromkeys(same, hidden)
         residual = own.get(point.residual, point.residual) if point.residual else None
+        call: Any = update.by_site
+        where: tuple[Any, ...] = (str(point.site),)
+        name = (names or {}).get(point.site.layer)
+        if name is not None and update.by_block is not None:
+            call, where = update.by_block, (name, point.site.name)
         with graph.inserting_before(point.before):
-            node = graph.call_function(update, (hidden, residual, str(point.site)))
+            node = graph.call_function(call, (hidden, residual, *where))
+        node.meta[SITE] = str(point.site)
         node.meta["nn_module_stack"] = point.before.meta.get("nn_module_stack")
         node.meta["example_value"] = None
 

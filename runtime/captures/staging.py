@@ -23,7 +23,7 @@ from interv.codegen.kernels.registry import runnable
 from interv.codegen.kernels.rows import CopyRows, StepRows, rows_form
 from interv.codegen.slot import signed
 from interv.document.sites import Site
-from interv.runtime.captures.rows import RequestTaken, StepTaken
+from interv.runtime.captures.rows import Joiner, RequestTaken, StepTaken
 from interv.runtime.choice import Choice
 
 
@@ -104,6 +104,7 @@ class Captures:
         ]
         self._copies = self._forms(runnable(device)[0])
         self._taken: dict[str, tuple[Choice, RequestTaken]] = {}
+        self._joiner = Joiner()
         self._step: _Step | None = None
 
     def _forms(self, best: str) -> dict[tuple[str, bool], CopyRows]:
@@ -179,7 +180,10 @@ class Captures:
     def _of(self, name: str, choice: Choice) -> RequestTaken:
         known = self._taken.get(name)
         if known is None:
-            known = self._taken[name] = (choice, RequestTaken(self._bits, choice.captures))
+            known = self._taken[name] = (
+                choice,
+                RequestTaken(self._bits, choice.captures, self._joiner),
+            )
         return known[1]
 
     def _step_taken(self, hit: torch.Tensor, used: int) -> StepTaken | None:

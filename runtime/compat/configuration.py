@@ -85,6 +85,19 @@ def is_sequence_parallel(config: VllmConfig) -> bool:
     return bool(getattr(config.compilation_config.pass_config, "enable_sp", False))
 
 
+def adapts_drafts(config: VllmConfig) -> bool:
+    """Say whether how many drafts a request gets is decided while the model runs."""
+    return bool(getattr(config.speculative_config, "enable_adaptive_verification", False))
+
+
+def fuses_all_reduce(config: VllmConfig) -> bool:
+    """Say whether vLLM joins the sum over tensor-parallel ranks with the norm behind it."""
+    passes = config.compilation_config.pass_config
+    return config.parallel_config.tensor_parallel_size > 1 and bool(
+        getattr(passes, "fuse_allreduce_rms", False)
+    )
+
+
 def norm_rounding(config: VllmConfig) -> Rounding:
     """Return where the engine's fused add-RMSNorm rounds, as vLLM would run it here."""
     priority = config.kernel_config.ir_op_priority.fused_add_rms_norm

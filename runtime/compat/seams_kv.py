@@ -119,7 +119,6 @@ KV: tuple[Seam, ...] = (
         "worker",
         names(
             _FIRST,
-            "GPUModelRunner._update_states",
             "GPUModelRunner.get_kv_cache_spec",
             "GPUModelRunner.initialize_kv_cache",
             "GPUModelRunner.max_num_reqs=",
@@ -127,7 +126,6 @@ KV: tuple[Seam, ...] = (
         )
         + names(
             _BATCH,
-            "InputBatch.num_computed_tokens_cpu=",
             "InputBatch.block_table=",
             "CachedRequestState.block_ids=",
         )

@@ -18,7 +18,9 @@ WORKER: tuple[Seam, ...] = (
             "CompilationConfig.static_forward_context=",
         )
         + names("model_executor.layers.attention_layer_base", "AttentionLayerBase")
-        + names("compilation.backends", "model_tag"),
+        + names("compilation.backends", "model_tag")
+        + names("compilation.passes.pass_manager", "PostGradPassManager.__call__")
+        + names("utils.torch_utils", "LayerName", "_USE_LAYERNAME"),
     ),
     seam(
         "workers",
@@ -44,6 +46,7 @@ WORKER: tuple[Seam, ...] = (
         names(
             _FIRST,
             "GPUModelRunner._model_forward",
+            "GPUModelRunner._update_states",
             "GPUModelRunner._dummy_run",
             "GPUModelRunner._zero_block_ids",
             "GPUModelRunner.execute_model",
@@ -61,6 +64,8 @@ WORKER: tuple[Seam, ...] = (
             "InputBatch.num_reqs",
             "InputBatch.req_ids=",
             "InputBatch.num_prompt_tokens=",
+            "InputBatch.num_computed_tokens_cpu=",
+            "InputBatch.token_ids_cpu=",
             "CachedRequestState.sampling_params=",
         ),
     ),

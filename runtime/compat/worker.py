@@ -64,11 +64,34 @@ def keepers(config: VllmConfig) -> Keeps:
     layers = config.compilation_config.static_forward_context
 
     def keeps(argument: Any) -> bool:
-        named = getattr(argument, "real_obj", argument)
-        name = getattr(named, "value", named)
-        return isinstance(name, str) and isinstance(layers.get(name), AttentionLayerBase)
+        name = argument if isinstance(argument, str) else layer_name(argument)
+        return name is not None and isinstance(layers.get(name), AttentionLayerBase)
 
     return keeps
+
+
+def layer_name_type() -> str | None:
+    """Return what schemas of ops call names of layers that are inputs of a graph, if they are."""
+    try:
+        from torch._library.opaque_object import get_opaque_type_name
+        from vllm.utils.torch_utils import _USE_LAYERNAME, LayerName
+
+        return str(get_opaque_type_name(LayerName)) if _USE_LAYERNAME else None
+    except (ImportError, ValueError):  # of torch: it is no type of its own there
+        return None
+
+
+def layer_name(argument: Any) -> str | None:
+    """Return the name that such an input is, or its stand-in in a trace; None for all else."""
+    name = getattr(getattr(argument, "real_obj", argument), "value", None)
+    return name if isinstance(name, str) else None
+
+
+def graph_passes_class() -> Any:
+    """Return what runs vLLM's passes over each piece of a graph, last before code is made."""
+    from vllm.compilation.passes.pass_manager import PostGradPassManager
+
+    return PostGradPassManager
 
 
 def replace_attention(classes: Mapping[str, str]) -> None:

@@ -106,6 +106,8 @@ def _refuse(config: compat.VllmConfig, bundle: Bundle) -> None:
         # A rank of it has some of a request's tokens only, and not in the order of their positions.
         "prefill context parallelism": parallel.prefill_context_parallel_size > 1,
         "encoder-decoder models": config.model_config.is_encoder_decoder,
+        # It spreads a step's drafts over requests on the device, where the host cannot follow.
+        "adaptive verification of drafts": compat.adapts_drafts(config),
         # A block that another engine has computed has no rows here.
         "captures beside a KV connector": bool(bundle.captures and config.kv_transfer_config),
         # A later stage of the pipeline does not have the weights that an earlier one computed.

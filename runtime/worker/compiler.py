@@ -7,14 +7,17 @@ from typing import Any
 
 from interv.codegen.bundle import Bundle
 from interv.passes.captured.absorb_norm import absorb_norm
+from interv.passes.captured.block_names import block_names
 from interv.passes.captured.dataflow import Keeps
 from interv.passes.captured.find_sites import FoundSites, find_sites
 from interv.passes.captured.norm_rounding import Rounding
+from interv.passes.captured.own_rounding import own_rounding
 from interv.passes.captured.splice import splice
 from interv.runtime import compat
 from interv.runtime.config import InterventionConfig
 from interv.runtime.worker.engine import unreached
 from interv.runtime.worker.op import UPDATE, UPDATE_NORM
+from interv.runtime.wrap import wrap_seam
 
 
 def init_backend(original: Any, self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> Any:
@@ -29,7 +32,14 @@ def init_backend(original: Any, self: Any, vllm_config: Any, *args: Any, **kwarg
     if isinstance(inner, str):
         inner = _named(inner, dict(self.inductor_compile_config))
     rounding = compat.norm_rounding(vllm_config) if carried.absorb_norm else None
+    wrap_seam(compat.graph_passes_class(), "__call__", after_vllms_passes)
     return _splicing(carried.bundle, inner, rounding, compat.keepers(vllm_config))
+
+
+def after_vllms_passes(original: Any, self: Any, graph: Any, *args: Any, **kwargs: Any) -> Any:
+    """Let updates round the stream for themselves; wraps `PostGradPassManager.__call__`."""
+    original(self, graph, *args, **kwargs)
+    own_rounding(graph, UPDATE.all)
 
 
 def _named(name: str, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
@@ -75,7 +85,8 @@ def splice_bundle(graph_module: Any, bundle: Bundle, keeps: Keeps) -> FoundSites
     lost = [site for site in wanted if site not in found.points]
     if lost:
         raise unreached(bundle, lost, found)
-    splice(graph_module.graph, [found.points[site] for site in wanted], UPDATE)
+    names = block_names(graph_module.graph, compat.layer_name)
+    splice(graph_module.graph, [found.points[site] for site in wanted], UPDATE, names)
     graph_module.graph.lint()
     graph_module.recompile()
     return found

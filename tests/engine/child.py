@@ -2,7 +2,7 @@
 
 Engine A: vLLM's first runner, Inductor's C++ (or the traced graph as it is, for quick starts).
 Engine B: the second runner and the piecewise backend, with every Triton kernel under the
-interpreter: the path that CUDA users get, without the GPU.
+interpreter: the path that CUDA users get, without the GPU. "cuda" is that path with one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ FLAVOURS = {
     "traced": {"VLLM_CPU_CI_ENV": "1"},
     "B": _SECOND,
     "triton": _SECOND,
+    "cuda": {},
 }
 
 
@@ -64,6 +65,8 @@ def prepare(flavour: str, options: dict[str, Any]) -> None:
             config.compilation_config.ir_enable_torch_wrap = True
 
     CpuPlatform.check_and_update_config = classmethod(check_and_update_config)
+    if flavour in ("B", "triton"):
+        _mend_sampler()
     if flavour == "triton":
         _attend_by_triton(CpuPlatform)
 
@@ -92,6 +95,15 @@ def _mend_interpreter() -> None:
         return load(self, ptrs, mask, *rest)
 
     InterpreterBuilder.create_masked_load = create_masked_load
+
+
+def _mend_sampler() -> None:
+    """Give the sampler of vLLM up to 0.30 a logarithm that the interpreter knows."""
+    from triton import language
+    from vllm.v1.worker.gpu.sample import gumbel
+
+    if hasattr(gumbel, "tldevice"):
+        gumbel.tldevice = SimpleNamespace(log1p=lambda x: language.log(1.0 + x))
 
 
 class Child:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 # Threads x registers may not exceed 65,536: at 16 warps that is 128 for each thread.
@@ -23,7 +24,7 @@ WIDTH = 14
 ALIGNED = frozenset({"hidden_stride", "residual_stride", "normed_stride", "carried_stride"})
 
 
-def assembled(
+def _ptx(
     kernel: Any,
     types: tuple[str, ...],
     constants: Mapping[str, Any],
@@ -31,15 +32,13 @@ def assembled(
     warps: int,
     buffers: tuple[str, ...] = BUFFERS,
     most: int = REGISTERS,
-) -> tuple[int, int]:
+) -> str:
     """Compile a kernel whose arguments are `types`, then `buffers`, then the constants.
 
     It may use `most` registers a thread.
-    Returns registers a thread and bytes spilled, as ptxas says.
     """
     import triton
     from triton.backends.compiler import GPUTarget
-    from triton.backends.nvidia.compiler import get_ptxas
     from triton.compiler import ASTSource
 
     named = (*types, *[buffers] * bool(buffers), *["constexpr"] * len(constants))
@@ -59,7 +58,13 @@ def assembled(
     options = {"num_warps": warps, "maxnreg": most, "enable_fp_fusion": True}
     source = ASTSource(kernel, signature=signature, constexprs=dict(constants), attrs=attributes)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    ptx = made.asm["ptx"]
+    return str(made.asm["ptx"])
+
+
+def _assemble(ptx: str, capability: int, out: str) -> str:
+    """Assemble, and return what ptxas says of it."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
     target = re.search(r"\.target (sm_\w+)", ptx)
     assert target is not None
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
@@ -67,9 +72,39 @@ def assembled(
         file.flush()
         # The flags of Triton's own call, which says nothing of what it used.
         command = [get_ptxas(capability).path, "-v", "--regAllocOptLevel=2", "-lineinfo"]
-        command += [f"--gpu-name={target[1]}", file.name, "-o", os.devnull]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        command += [f"--gpu-name={target[1]}", file.name, "-o", out]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+def assembled(
+    kernel: Any,
+    types: tuple[str, ...],
+    constants: Mapping[str, Any],
+    capability: int,
+    *rest: Any,
+) -> tuple[int, int]:
+    """Compile a kernel, and return registers a thread and bytes spilled, as ptxas says."""
+    said = _assemble(_ptx(kernel, types, constants, capability, *rest), capability, os.devnull)
     used, stored = re.search(r"Used (\d+) registers", said), re.search(r"(\d+) bytes spill", said)
     assert used is not None
     assert stored is not None
     return int(used[1]), int(stored[1])
+
+
+def instructions(
+    kernel: Any,
+    types: tuple[str, ...],
+    constants: Mapping[str, Any],
+    capability: int,
+    *rest: Any,
+) -> frozenset[str]:
+    """Compile a kernel, and return what the card would run, as `MEMBAR.ALL.GPU`."""
+    import triton
+
+    reader = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "nvdisasm"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        _assemble(_ptx(kernel, types, constants, capability, *rest), capability, file.name)
+        command = [str(reader), "-c", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    pattern = r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)"
+    return frozenset(re.findall(pattern, text, re.MULTILINE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +24,8 @@ from interv.document.sites import Site
 from tests.kernels.columns import PLACES, READ_PLACES, SHARPNESS
 from tests.tolerances import BFLOAT16, FLOAT16, FLOAT32, INTERPRETED_BFLOAT16
 
+# Where forms run; `make gpu` says "cuda".
+DEVICE = torch.device(os.environ.get("INTERV_TEST_DEVICE", "cpu"))
 # Rows of the buffers beyond the batch, and elements beyond each row; both hold NaN.
 SPARE_ROWS, SPARE_COLUMNS = 3, 5
 ROUNDING = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
@@ -34,8 +37,8 @@ PROGRAMS, SEATS = 3, 2
 
 def no_counts() -> SiteCounts:
     """Return counts of zero; they lie in memory as those of one site among several do."""
-    seats = torch.zeros(SEATS, 2, PROGRAMS, dtype=torch.int64)
-    return SiteCounts(torch.zeros(PROGRAMS, dtype=torch.int64), seats[:, 1])
+    seats = torch.zeros(SEATS, 2, PROGRAMS, dtype=torch.int64, device=DEVICE)
+    return SiteCounts(torch.zeros(PROGRAMS, dtype=torch.int64, device=DEVICE), seats[:, 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +97,8 @@ def batch(
     made = torch.Generator().manual_seed(seed)
     width = max(1, *(len(one) for one in columns))
     # A site before this one, so that slots do not lie side by side.
-    slots = slot_tables(2, len(columns), width, "cpu")
-    tensors = site_tensors(SiteTable(Site("post_block", 0), bank, {}), slots, 1, "cpu")
+    slots = slot_tables(2, len(columns), width, DEVICE)
+    tensors = site_tensors(SiteTable(Site("post_block", 0), bank, {}), slots, 1, DEVICE)
     tensors.columns.fill_(_POISON)
     for index, one in enumerate(columns):
         tensors.write(index, mixed(one, index))
@@ -106,6 +109,7 @@ def batch(
     mask = torch.randint(-(2**63), 2**63 - 1, (tokens + SPARE_ROWS,), generator=made)
     mask[:tokens:4] = 0
     seat = torch.arange(tokens + SPARE_ROWS, dtype=torch.int32) % (SEATS + 1) - 1
+    slot, mask, seat = slot.to(DEVICE), mask.to(DEVICE), seat.to(DEVICE)
     step = StepTensors(slot, mask, seat, _gates(tokens, made))
     return Batch(tensors, hidden, residual, step, tokens, store)
 
@@ -132,7 +136,7 @@ def _gates(tokens: int, made: torch.Generator) -> Tensor:
     for place in READ_PLACES:
         weights = torch.rand(tokens, generator=made)
         store[:tokens, place] = (1.5 * weights - 0.25).clamp(0, 1)
-    return store[:, :PLACES]
+    return store.to(DEVICE)[:, :PLACES]
 
 
 def _rows(
@@ -141,6 +145,7 @@ def _rows(
     shape = (tokens + SPARE_ROWS, hidden_size + SPARE_COLUMNS)
     store = torch.full(shape, torch.nan, dtype=dtype)
     store[:tokens, :hidden_size] = torch.randn(tokens, hidden_size, generator=made).to(dtype)
+    store = store.to(DEVICE)
     return store[:, :hidden_size], store
 
 
@@ -168,7 +173,7 @@ def bits(x: Tensor) -> Tensor:
 
 def rounding(form: str, dtype: torch.dtype) -> float:
     """Return how far off storing a number in `dtype` may be, relative to the number."""
-    interpreted = form == "triton" and dtype == torch.bfloat16
+    interpreted = form == "triton" and dtype == torch.bfloat16 and DEVICE.type == "cpu"
     return INTERPRETED_BFLOAT16 if interpreted else ROUNDING[dtype]
 
 

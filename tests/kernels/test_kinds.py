@@ -12,11 +12,11 @@ from interv.codegen.kernels.registry import runnable
 from interv.codegen.slot import records
 from interv.passes.graph.column import Kind
 from interv.passes.placing.plan import GATES
-from tests.kernels.cases import Batch, batch, bits, check, truth, unit_bank
+from tests.kernels.cases import DEVICE, Batch, batch, bits, check, truth, unit_bank
 from tests.kernels.columns import NAMES, random_columns
 from tests.tolerances import FLOAT32
 
-forms = pytest.mark.parametrize("form", runnable(torch.device("cpu")))
+forms = pytest.mark.parametrize("form", runnable(DEVICE))
 TOKENS, ROWS = 4, 6
 # Sharp enough that the weight is exactly 0 or 1, whatever a token reads.
 OPEN = Column(0, -1, kind=Kind.GATE, alpha=1e30, low=-1e3)

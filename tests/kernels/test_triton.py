@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.assemble import REGISTERS, TARGETS, assembled
+from tests.kernels.assemble import REGISTERS, TARGETS, assembled, instructions
 
 _WIDE = pytest.mark.slow
 
@@ -76,6 +76,19 @@ def test_the_kernel_compiles_without_spills(
     assert registers <= REGISTERS
     # A wider row than this does not fit into the registers of 16 warps twice.
     assert spilled == 0 or hidden_size > 8192
+
+
+@pytest.mark.parametrize("capability", TARGETS)
+def test_counting_a_row_stops_nothing_else(capability: int) -> None:
+    """No fence over the whole card, and what a core has cached of the bank stays there."""
+    from interv.codegen.kernels.triton_update import _update, warps
+
+    constants = {"PAIR": True, "BLOCK_K": 4, "BLOCK_H": 4096}
+    types = ("*bf16", "*bf16", "i32", "i32")
+    found = instructions(_update, types, constants, capability, warps(4096))
+    assert {one.partition(".")[0] for one in found} >= {"LDG", "STG"}
+    assert any(one.startswith("RED") for one in found)
+    assert [one for one in found if one.startswith(("MEMBAR", "CCTL", "ERRBAR"))] == []
 
 
 @pytest.mark.parametrize("capability", TARGETS)

@@ -10,11 +10,11 @@ import torch
 from interv.codegen.bundle import Column
 from interv.codegen.kernels.registry import FORMS, runnable
 from interv.codegen.slot import records
-from tests.kernels.cases import Batch, batch, bits, check, truth, unit_bank
+from tests.kernels.cases import DEVICE, Batch, batch, bits, check, truth, unit_bank
 from tests.kernels.columns import random_columns
 from tests.tolerances import FLOAT32
 
-RUNNABLE = runnable(torch.device("cpu"))
+RUNNABLE = runnable(DEVICE)
 DTYPES = [
     (torch.float32, None),
     (torch.float32, torch.float32),

@@ -13,6 +13,7 @@ from interv.codegen.kernels.norm import Norm, add_norm
 from interv.codegen.kernels.registry import FORMS, norm_form, runnable
 from interv.passes.captured.norm_rounding import Rounding
 from tests.kernels.cases import (
+    DEVICE,
     SPARE_COLUMNS,
     Batch,
     batch,
@@ -26,7 +27,7 @@ from tests.kernels.columns import random_columns
 from tests.tolerances import FLOAT32
 
 EPSILON = 1e-5
-forms = pytest.mark.parametrize("form", runnable(torch.device("cpu")))
+forms = pytest.mark.parametrize("form", runnable(DEVICE))
 DTYPES = [
     (torch.float32, torch.float32),
     (torch.bfloat16, torch.bfloat16),
@@ -172,9 +173,7 @@ def test_a_token_without_an_edit_gets_the_plain_norm(form: str) -> None:
     assert sum(one.edited) == 1
 
 
-@pytest.mark.parametrize(
-    "form", [form for form in runnable(torch.device("cpu")) if form != "torch"]
-)
+@pytest.mark.parametrize("form", [form for form in runnable(DEVICE) if form != "torch"])
 def test_a_wrong_layout_is_refused(form: str) -> None:
     one, plain = made_batch(100, 4, torch.float32, torch.float32), Norm(None, 1.0, Rounding.TORCH)
     assert one.residual is not None

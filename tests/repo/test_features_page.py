@@ -56,6 +56,7 @@ def everything_on() -> tuple[Any, Any]:
         cache_config=SimpleNamespace(kv_sharing_fast_prefill=True),
         model_config=SimpleNamespace(is_encoder_decoder=True),
         kv_transfer_config=object(),
+        speculative_config=SimpleNamespace(enable_adaptive_verification=True),
     )
     return config, SimpleNamespace(captures=("one",), programs=("p",), stores=lambda _: 1)
 

@@ -66,16 +66,23 @@ def _lines(owners: dict[str, set[str]]) -> list[str]:
     return lines
 
 
-def play(folder: Path, ways: Sequence[tuple[Name, ...]]) -> dict[str, Any]:
-    """Install a vLLM with these names, register, and tell what is wrapped and what is said."""
+def play(folder: Path, ways: Sequence[tuple[Name, ...]], breaks: str = "") -> dict[str, Any]:
+    """Install a vLLM with these names, register, and tell what is wrapped and what is said.
+
+    `breaks` is a file of it that has all its names and cannot be imported.
+    """
     from interv.runtime import plugin
     from interv.runtime.compat import chunks, waiting
 
     make(folder, ways)
+    if breaks:
+        with (folder / breaks).open("a") as file:
+            file.write("\nraise OSError('no such device')\n")
     for name in [one for one in sys.modules if one.partition(".")[0] == "vllm"]:
         del sys.modules[name]
     for known in (lookup.look, lookup._text, version._say_newer):
         known.cache_clear()
+    version._FAULTS.clear()
     waiting.waiting_seams.cache_clear()
     chunks.chunk_seams.cache_clear()
     said = _Said()
@@ -141,10 +148,12 @@ def main(folder: Path) -> None:
     """Play all parts: with everything, with the oldest ways, and without each seam in turn."""
     sys.path.insert(0, str(folder))
     logging.getLogger("vllm.interv").setLevel(logging.DEBUG)
+    newest = [one.candidates[0] for one in SEAMS]
     report = {
-        "all": play(folder, [one.candidates[0] for one in SEAMS]),
+        "all": play(folder, newest),
         "oldest": play(folder, [one.candidates[-1] for one in SEAMS]),
         "nothing": play(folder, []),
+        "broken": play(folder, newest, breaks="vllm/v1/engine/output_processor.py"),
         "each": {one.title: play(folder, without(one)) for one in SEAMS},
     }
     print(json.dumps(report))

@@ -11,9 +11,10 @@ import torch
 
 from interv import __version__
 from interv.codegen.bundle import Bundle
+from interv.document.sites import Site
 from interv.kv.settings import KvSettings
 from interv.passes.graph.directions import Map
-from interv.runtime.armed import DeviceBytes, armed_lines, device_bytes
+from interv.runtime.armed import DeviceBytes, armed_lines, device_bytes, unfused_line
 from interv.runtime.captures.staging import Captures, groups_of
 from interv.runtime.config import InterventionConfig
 from interv.runtime.counters import HELD, USED, Counters
@@ -159,3 +160,11 @@ def test_what_is_told_over_http(folder: Path, tmp_path: Path) -> None:
 
 def test_a_server_without_a_document() -> None:
     assert described({}) == {"interv": __version__, "armed": False}
+
+
+def test_what_tensor_parallelism_loses_is_said() -> None:
+    sites = (Site("post_block", 1), Site("post_attn", 1))
+    assert unfused_line(sites) == (
+        "interv: at 2 sites vLLM does not fuse the all-reduce with the norm behind it, since the"
+        " edit needs what lies between: fewer sites lose less"
+    )

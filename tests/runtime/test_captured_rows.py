@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import given, settings, strategies as st
 
-from interv.runtime.captures.rows import RequestTaken, StepTaken, chosen
+from interv.runtime.captures.rows import Joiner, RequestTaken, StepTaken, chosen
 
 # Two groups of captures: the first two captures at 2 sites, the last one at 1.
 GROUPS = (0b011, 0b100)
@@ -33,7 +33,7 @@ def histories(draw: st.DrawFn) -> list[list[tuple[int, int, int]]]:
 
 def taken(steps: list[list[tuple[int, int, int]]], before: int, own: int) -> RequestTaken:
     """Feed a request's steps, with `before` tokens of another request in front of each."""
-    request = RequestTaken(GROUPS, own)
+    request = RequestTaken(GROUPS, own, Joiner())
     for step in steps:
         every = [(0, -1, 7)] * before + step
         position, fed, hit = (torch.tensor(column) for column in zip(*every, strict=True))

@@ -114,6 +114,20 @@ def test_an_empty_vllm_is_left_alone(report: dict[str, Any]) -> None:
     assert lines[-2] == f"  = and what {len(interv_seams()) - 8} more seams need"
 
 
+def test_a_vllm_that_cannot_be_attached_to_is_left_alone(report: dict[str, Any]) -> None:
+    broken = report["broken"]
+    assert broken["wrapped"] == ARGUMENTS
+    assert broken["said"] == [
+        "interv does nothing here: vLLM 9.9.9 is not supported,"
+        " it cannot be attached to: OSError: no such device"
+    ]
+    assert broken["fault"] == (
+        "error[E501]: vLLM 9.9.9 is not supported\n"
+        "  = it cannot be attached to: OSError: no such device\n"
+        "  = interv was tried on vLLM 0.26 to 0.33"
+    )
+
+
 def interv_seams() -> list[Seam]:
     return [one for one in SEAMS if one.needed_by == "interv"]
 

@@ -22,7 +22,7 @@ def armed(scale: float = 1.0) -> Engine:
 
 def layer(hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     made = hidden * 2
-    UPDATE(made, residual, SITE)
+    UPDATE.by_site(made, residual, SITE)
     return made + residual
 
 
@@ -40,37 +40,39 @@ def test_it_means_the_engine_of_the_innermost_block() -> None:
     first, second = armed(1.0), armed(-3.0)
     outer, inner, again = (torch.zeros(4, H) for _ in range(3))
     with running(first):
-        UPDATE(outer, None, SITE)
+        UPDATE.by_site(outer, None, SITE)
         with running(second):
-            UPDATE(inner, None, SITE)
-        UPDATE(again, None, SITE)
+            UPDATE.by_site(inner, None, SITE)
+        UPDATE.by_site(again, None, SITE)
     row = first.sites[SITE].bank[0]
     assert torch.equal(outer, row.expand(4, H))
     assert torch.equal(inner, -3.0 * row.expand(4, H))
     assert torch.equal(again, outer)
     with pytest.raises(IntervError, match="E520"):
-        UPDATE(outer, None, SITE)
+        UPDATE.by_site(outer, None, SITE)
 
 
 def test_a_step_that_fails_does_not_leave_its_engine_behind() -> None:
     with pytest.raises(ZeroDivisionError), running(armed()):
         raise ZeroDivisionError
     with pytest.raises(IntervError, match="E520"):
-        UPDATE(torch.zeros(4, H), None, SITE)
+        UPDATE.by_site(torch.zeros(4, H), None, SITE)
 
 
 def test_tracing_it_needs_no_engine() -> None:
     with FakeTensorMode():
-        assert UPDATE(torch.empty(4, H), torch.empty(4, H), SITE) is None
-    assert UPDATE(torch.empty(4, H, device="meta"), None, SITE) is None
-    writes = [bool(one.alias_info and one.alias_info.is_write) for one in UPDATE._schema.arguments]
+        assert UPDATE.by_site(torch.empty(4, H), torch.empty(4, H), SITE) is None
+    assert UPDATE.by_site(torch.empty(4, H, device="meta"), None, SITE) is None
+    writes = [
+        bool(one.alias_info and one.alias_info.is_write) for one in UPDATE.by_site._schema.arguments
+    ]
     assert writes == [True, False, False]
 
 
 @pytest.mark.parametrize("residual", [None, torch.ones(4, H)], ids=["single", "pair"])
 def test_torch_finds_no_fault_with_it(residual: torch.Tensor | None) -> None:
     with running(armed()):
-        found = torch.library.opcheck(UPDATE, (torch.ones(4, H), residual, SITE))
+        found = torch.library.opcheck(UPDATE.by_site, (torch.ones(4, H), residual, SITE))
     assert set(found.values()) == {"SUCCESS"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from interv.captures import load_captures
 from interv.document.spec import SinkDecl
 from interv.sinks.filesystem import Filesystem
 from interv.sinks.journal import About, Journal
+from interv.sinks.manifest import read_manifest
 from interv.sinks.owner import Hold, sweep
 from interv.sinks.rescue import rescue
 from tests.sinks.made import (
@@ -182,11 +185,23 @@ def test_a_start_stores_what_a_killed_process_had(tmp_path: Path) -> None:
     mine.release()
 
 
-def test_a_packed_file_without_its_line_is_known(tmp_path: Path) -> None:
-    sink = filesystem(tmp_path / "acts")
-    record = captured()
-    sink.put(record)
-    (tmp_path / "acts" / "manifest.jsonl").write_text("")
+@pytest.mark.parametrize("layout", ["packed", "per_file", "sharded"])
+def test_a_file_without_its_line_is_known_and_listed(tmp_path: Path, layout: str) -> None:
+    """Killed between the two: what is there is not stored again, and gets its line."""
+    sink = filesystem(tmp_path / "acts", layout=layout)
+    records = [captured(request=f"r{i}") for i in range(3)]
+    for record in records:
+        sink.put(record)
+    sink.close()
+    manifest = tmp_path / "acts" / "manifest.jsonl"
+    before = read_manifest(manifest).files
+    manifest.write_text("")
     again = Filesystem(sink.options, Path("/"))
-    assert again.missing(record) is None
+    assert [again.missing(record) for record in records] == [None] * 3
     assert again.missing(captured(request="other")) is not None
+    again.close()
+    assert read_manifest(manifest).files == before
+    assert load_captures(tmp_path / "acts").incomplete == ()
+    assert {one.request for one in read(tmp_path / "acts")} == {"r0", "r1", "r2"}
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert [one["event"] for one in lines] == ["opened", *["file"] * len(before), "closed"]

@@ -13,7 +13,7 @@ from interv.document.sites import Site
 from interv.passes.captured.absorb_norm import Absorbed, NormOps, absorb_norm
 from interv.passes.captured.find_sites import find_sites
 from interv.passes.captured.norm_rounding import Rounding
-from interv.passes.captured.splice import splice
+from interv.passes.captured.splice import SITE, UpdateOps, splice
 from tests.splice import ops
 from tests.splice.test_splice import EVERY, batch, change, keeps
 from tests.splice.toys import LAYERS, AddNorm, H, Model, SingleBlock, pair
@@ -43,10 +43,11 @@ class Run:
         def backend(graph_module: GraphModule, inputs: object) -> Callable[..., object]:
             graph = graph_module.graph
             found = find_sites(graph, H, LAYERS, keeps)
-            splice(graph, [found.points[site] for site in sites], self.update)
+            update = UpdateOps(self.update)
+            splice(graph, [found.points[site] for site in sites], update)
             if absorb:
-                both = NormOps(self.functional, self.in_place)
-                self.absorbed = absorb_norm(graph, self.update, both)
+                both = NormOps(UpdateOps(self.functional), UpdateOps(self.in_place))
+                self.absorbed = absorb_norm(graph, update, both)
             graph.lint()
             graph_module.recompile()
             return graph_module.forward
@@ -172,12 +173,12 @@ def by_hand(build: Callable[[torch.fx.Graph, list[torch.fx.Node]], object]) -> A
         own = made.call_method("mul", (given[0], 2.0))
         flat = made.call_method("clone", (own,))
         view = made.call_method("view", (flat, -1, H))
-        made.call_function(update, (view, given[1], "post_block[1]"))
+        made.call_function(update, (view, given[1], "post_block[1]")).meta[SITE] = "post_block[1]"
         made.output(build(made, [view, *given[1:], flat]))
         return made
 
     plain, after = graph(), graph()
-    found = absorb_norm(after, update, NormOps(joined, written))
+    found = absorb_norm(after, UpdateOps(update), NormOps(UpdateOps(joined), UpdateOps(written)))
     results = []
     for one in (plain, after):
         random = torch.Generator().manual_seed(0)

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 from interv.document.sites import SITES, Site
 from interv.passes.captured.find_sites import FoundSites, find_sites
-from interv.passes.captured.splice import splice
+from interv.passes.captured.splice import UpdateOps, splice
 from tests.splice import ops
 from tests.splice.toys import (
     CACHED,
@@ -40,8 +40,10 @@ from tests.splice.toys import (
     SingleBlock,
     SkipModel,
     TwoStreams,
+    Watched,
     edited,
     pair,
+    watched_pair,
 )
 from tests.tolerances import FLOAT32
 
@@ -114,7 +116,8 @@ class Traced:
 
     def _backend(self, graph_module: GraphModule, inputs: object) -> Callable[..., object]:
         self.found = find_sites(graph_module.graph, H, LAYERS, keeps)
-        splice(graph_module.graph, [self.found.points[site] for site in self.sites], self._update)
+        points = [self.found.points[site] for site in self.sites]
+        splice(graph_module.graph, points, UpdateOps(self._update))
         graph_module.graph.lint()
         graph_module.recompile()
         self.graph_module = graph_module
@@ -258,6 +261,18 @@ def test_more_values_than_a_pair_are_refused_by_name() -> None:
     reason = missing[Site("pre_attn", 1)]
     assert reason.startswith("3 values of the stream's shape cross here (first, second, ")
     assert {site.name for site in missing} >= {"pre_attn", "post_block"}
+
+
+@pytest.mark.parametrize("form", ["single", "pair"])
+@torch.no_grad()
+def test_the_answer_is_edited_where_the_stream_of_some_layers_is_returned_too(form: str) -> None:
+    torch.manual_seed(0)
+    model = Watched(SingleBlock) if form == "single" else watched_pair(ops.functional)
+    ids = batch(model)
+    traced = Traced(model, ids.clone(), EVERY)
+    assert traced.found.missing == {}
+    assert traced.reached == [str(site) for site in EVERY]
+    assert near(traced.result[0], edited(model, ids.clone(), change)[0])
 
 
 @torch.no_grad()

@@ -267,6 +267,22 @@ class FromCast(Model):
         return self.run(torch.sin(self.embed(ids).to(torch.float64)).to(torch.float32))
 
 
+class Watched(Model):
+    """Return the stream of two layers beside the answer, as for a draft head that reads them."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h, residual, seen = self.embed(ids), None, []
+        for layer, block in enumerate(self.blocks):
+            if layer in (0, 2):
+                seen.append(h if residual is None else h + residual)
+            if self.add_norm is None:
+                h = block(h)
+            else:
+                h, residual = block(h, residual)
+        last = ops.norm(h) if self.add_norm is None else self.add_norm(h, residual)[0]
+        return last, *seen
+
+
 class SkipModel(Model):
     """Carry a second tensor of the stream's shape past every block."""
 
@@ -286,6 +302,10 @@ class TwoStreams(Model):
 
 def pair(add_norm: AddNorm) -> Model:
     return Model(lambda: PairBlock(add_norm), add_norm)
+
+
+def watched_pair(add_norm: AddNorm) -> Model:
+    return Watched(lambda: PairBlock(add_norm), add_norm)
 
 
 def edited(model: Model, ids: Tensor, change: Change, post_attn: bool = True) -> Tensor:

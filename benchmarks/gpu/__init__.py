@@ -1,0 +1,1 @@
+"""`make gpu`: what only a CUDA card can say, in one command."""
