@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-CODE = re.compile(r"E[1-5][0-9]{2}")
+CODE = re.compile(r"E[1-58][0-9]{2}")
 HOLE = "…"
 
 
