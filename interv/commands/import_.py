@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 
 def import_(
-    file: Annotated[
-        Path,
-        typer.Argument(help="A .json file, a .pt or .pkl of chatspace, a folder of pyreft."),
-    ],
+    file: Annotated[Path, typer.Argument(help="A .json, .pt or .pkl file, or a pyreft folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The document: NAME.interv.")],
     format_: Annotated[
         str | None, typer.Option("--format", help="What FILE is, where its fields do not tell.")
@@ -32,10 +29,7 @@ def import_(
         str | None,
         typer.Option(help="How the model is built, for RhizoNymph's pre_attn and post_attn: llama"),
     ] = None,
-    positions: Annotated[
-        str | None,
-        typer.Option(help="Where a pyreft folder was trained: f7+l7, f1, l1."),
-    ] = None,
+    positions: Annotated[str | None, typer.Option(help="Of a pyreft folder: f7+l7.")] = None,
     allow_inexact: Annotated[
         bool,
         typer.Option("--allow-inexact", help="Note what has no exact equal instead of refusing."),
