@@ -32,10 +32,7 @@ def import_(
         str | None,
         typer.Option(help="How the model is built, for RhizoNymph's pre_attn and post_attn: llama"),
     ] = None,
-    positions: Annotated[
-        str | None,
-        typer.Option(help="Where a pyreft folder was trained: f7+l7, f1, l1."),
-    ] = None,
+    positions: Annotated[str | None, typer.Option(help="Of a pyreft folder: f7+l7.")] = None,
     allow_inexact: Annotated[
         bool,
         typer.Option("--allow-inexact", help="Note what has no exact equal instead of refusing."),
