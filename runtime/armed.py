@@ -58,7 +58,7 @@ def device_bytes(
     return DeviceBytes(
         banks=_banks(bundle),
         slots=slots * sites * row,
-        step=tokens * (2 * _INT32 + _INT64 + bundle.gates * _FLOAT32),
+        step=tokens * (3 * _INT32 + _INT64 + bundle.gates * _FLOAT32),
         counts=(1 + carried.seats) * sites * len(bundle.counted) * _INT64,
         stages=tokens * (points * bundle.hidden_size * itemsize + len(groups) * _INT32),
     )

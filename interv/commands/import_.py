@@ -11,7 +11,7 @@ from interv.document.wording import counted
 from interv.errors import IntervError, each
 
 if TYPE_CHECKING:
-    from interv.importers import Imported
+    from interv.importers import Imported, Options
 
 
 def import_(
@@ -66,17 +66,25 @@ def import_(
 
     Exit code 0: written. 1: errors, printed to standard error. 2: wrong use.
     """
-    from interv.importers import Options, import_file, write_import
+    from interv.importers import Options
+
+    options = Options(root or file.parent, name, family, allow_inexact, positions)
+    _report(_imported(file, output, options, format_, force=force))
+
+
+def _imported(
+    file: Path, output: Path, options: Options, format_: str | None, *, force: bool
+) -> Imported:
+    from interv.importers import import_file, write_import
 
     try:
-        options = Options(root or file.parent, name, family, allow_inexact, positions)
         imported = import_file(file, output, options, format_)
         write_import(imported, force=force)
     except IntervError as error:
         for one in each(error):
             typer.echo(f"{one}\n", err=True)
         raise typer.Exit(1) from None
-    _report(imported)
+    return imported
 
 
 def _report(imported: Imported) -> None:

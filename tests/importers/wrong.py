@@ -49,7 +49,7 @@ error[E110]: 'DIR/source.json' is not JSON
         "error[E260]: 'DIR/source.json' is of no format that can be imported\n"
         "  = fields there: kind\n"
         "  = --format says which it is: easysteer-v0, easysteer-v2, chatspace, chatspace-bundle, "
-        "rhizonymph, vectors",
+        "rhizonymph, pyreft, vectors",
     ),
     "an unknown algorithm": (
         v2(algorithm="earse"),
@@ -260,6 +260,6 @@ error[E110]: 'DIR/source.json' is not JSON
         "error[E260]: 'DIR/source.json' is of no format that can be imported\n"
         "  = fields there: patch\n"
         "  = --format says which it is: easysteer-v0, easysteer-v2, chatspace, chatspace-bundle, "
-        "rhizonymph, vectors",
+        "rhizonymph, pyreft, vectors",
     ),
 }

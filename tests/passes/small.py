@@ -137,7 +137,7 @@ def linear_maps() -> dict[str, Adapter]:
 
 def indices() -> Tensor:
     """Return how many generated tokens come before each token."""
-    return torch.tensor([max(0, position - length) for position, length, _ in TOKENS])
+    return torch.tensor([max(0, position - length) for position, length, *_ in TOKENS])
 
 
 def document(program: Program) -> Document:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings, strategies as st
 
+from interv.document.positions import merged
 from interv.document.selectors import holds
 from interv.document.sites import SITES, Site
 from interv.document.spec import Capture, LayerRange, Program, SiteRef
@@ -95,7 +96,7 @@ def test_captures_are_placed_as_they_are_written(program: Program) -> None:
     written = [one for one in program.statements if isinstance(one, Capture)]
     assert [one.capture for one in plan.captures] == written
     for placed, one in zip(plan.captures, written, strict=True):
-        assert plan.selectors[placed.selector] == one.tokens
+        assert plan.selectors[placed.selector] == merged(one.tokens)
         assert [site.layer for site in placed.sites] == sorted(layers(one))
     edited = {placed.site for placed in plan.sites}
     taken = {site for one in plan.captures for site in one.sites}

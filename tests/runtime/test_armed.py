@@ -88,10 +88,12 @@ def test_the_bytes_are_those_of_the_tensors(folder: Path) -> None:
         scratch = len(bundle.sites) * 2 * H * 4
         numbers = len(bundle.sites) * 8  # of the sites that are counted here, on the host
         taken = device_bytes(one, TOKENS, dtype.itemsize, layers)
-        assert new == taken.total + head + scratch + numbers
+        # Grows with the requests whose selectors follow tokens.
+        seen = engine.seen.ids.nbytes
+        assert new == taken.total + head + scratch + numbers + seen
         tables, tokens, counts = engine.tables, engine.tokens, engine.counts
         assert taken.slots == tables.columns.nbytes + tables.count.nbytes
-        parts = (tokens.slot, tokens.mask, tokens.seat, tokens.gate)
+        parts = (tokens.slot, tokens.mask, tokens.seat, tokens.gate, tokens.index)
         assert taken.step == sum(part.nbytes for part in parts)
         assert taken.counts == counts.total.nbytes + counts.seats.nbytes
         assert min(asdict(taken).values()) > 0

@@ -18,7 +18,9 @@ def make(*arguments: str) -> str:
 def test_the_default_goal_is_the_help() -> None:
     shown = make()
     assert shown == make("help")
-    goals = "help setup model demo test test-slow test-versions lint format typecheck bench clean"
+    goals = (
+        "help setup model demo test test-slow test-versions lint format typecheck bench gpu clean"
+    )
     assert " ".join(line.split()[1] for line in shown.splitlines()) == goals
     assert "  make test          Run the tests\n" in shown
 
