@@ -31,7 +31,7 @@ program steered {{
   steer  v at post_block[1] scale 0.4 decay 0.98 when prompt[-1] or generated
 }}
 program marked {{
-  steer  w at pre_attn[3] scale 0.5 when token(3, 4, 5)
+  steer  w at pre_attn[3] scale 0.5 when token(3, 4, 5) or prompt[-1]
     or between token({OPENS}) and token({CLOSES}, [9, 3])
 }}
 program held {{
