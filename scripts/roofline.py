@@ -8,10 +8,11 @@ The prose of the page is written by hand; each table stands between `<!-- NAME -
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from page_tables import filled
 
 from interv.passes.placing.cost import EAGER_LAUNCH_US, H200, update_cost
 
@@ -120,21 +121,10 @@ def tables() -> Mapping[str, str]:
     return {name: "\n".join(rows) for name, rows in made.items()}
 
 
-def filled(page: str) -> str:
-    """Return the page with every table as it is now; raise KeyError for one it does not know."""
-    known = tables()
-
-    def put(found: re.Match[str]) -> str:
-        name = found["name"]
-        return f"<!-- {name} -->\n\n{known[name]}\n\n<!-- /{name} -->"
-
-    return re.sub(r"<!-- (?P<name>\w+) -->.*?<!-- /(?P=name) -->", put, page, flags=re.S)
-
-
 def main(root: Path) -> None:
     """Write the tables into the page of the repository at `root`."""
     page = root / PAGE
-    page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+    page.write_text(filled(page.read_text(encoding="utf-8"), tables()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ between `<!-- NAME -->` and `<!-- /NAME -->`; a test compares the page with what
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from name_table import Table, read_table
+from page_tables import filled
 
 from interv.runtime.compat.seams import SEAMS, Name, Seam
 
@@ -85,21 +85,12 @@ def _own(seam: Seam, number: int) -> list[Name]:
     return [name for name in seam.candidates[number] if name not in others]
 
 
-def filled(page: str, table: Table) -> str:
-    """Return the page with every table as it is now; raise KeyError for one it does not know."""
-    known = tables(table)
-
-    def put(found: re.Match[str]) -> str:
-        name = found["name"]
-        return f"<!-- {name} -->\n\n{known[name]}\n\n<!-- /{name} -->"
-
-    return re.sub(r"<!-- (?P<name>\w+) -->.*?<!-- /(?P=name) -->", put, page, flags=re.S)
-
-
 def write_page(root: Path) -> None:
     """Write the tables of the repository at `root`."""
     page = root / PAGE
-    page.write_text(filled(page.read_text(encoding="utf-8"), read_table(root)), encoding="utf-8")
+    page.write_text(
+        filled(page.read_text(encoding="utf-8"), tables(read_table(root))), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

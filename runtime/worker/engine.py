@@ -7,6 +7,7 @@ feeds, and for which requests; the engine fills the slots that are new and write
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -171,14 +172,15 @@ class Engine:
         self._put(self.tokens.slot, np.repeat(slots, counts), tokens)
         self._seat(step.choices, counts, tokens)
         self._filled = tokens
+        fed = functools.cache(functools.partial(self._fed, step, counts, tokens))
         if self._fading[slots[slots >= 0]].any():
-            self._index(step, counts, tokens)
+            self.tokens.index[:tokens].copy_(generated_index(fed()))
         used = int(np.bitwise_or.reduce(self._bits[slots[slots >= 0]]))
         if self.captures is None:
-            self.tokens.mask[:tokens] = self._masks(step, counts, slots, tokens, used)
+            self.tokens.mask[:tokens] = self._masks(step, slots, fed, used)
             return
         used |= self.captures.selectors(step.choices)
-        self.tokens.mask[:tokens] = self._masks(step, counts, slots, tokens, used)
+        self.tokens.mask[:tokens] = self._masks(step, slots, fed, used)
         self.captures.begin(step, self.tokens.mask[:tokens])
 
     def _place(self, choices: Sequence[Choice]) -> npt.NDArray[np.int32]:
@@ -225,33 +227,24 @@ class Engine:
     def _put(self, target: torch.Tensor, values: npt.NDArray[np.int32], tokens: int) -> None:
         target[:tokens].copy_(torch.from_numpy(values), non_blocking=True)
 
-    def _index(self, step: Step, counts: npt.NDArray[np.int32], tokens: int) -> None:
-        """Say how many generated tokens come before each, by its position in the request."""
-        fed = self._fed(step, counts, tokens)
-        self.tokens.index[:tokens].copy_(generated_index(fed))
-
     def _masks(
-        self,
-        step: Step,
-        counts: npt.NDArray[np.int32],
-        slots: npt.NDArray[np.int32],
-        tokens: int,
-        used: int,
+        self, step: Step, slots: npt.NDArray[np.int32], known: Callable[[], Tokens], used: int
     ) -> torch.Tensor | int:
         """Evaluate the selectors on the device, from the positions and ids that are really fed.
 
-        Only those whose bit is in `used`: the others are looked at by no token's slot.
+        `known` returns those of the step. Only selectors whose bit is in `used` are evaluated:
+        no token's slot looks at another.
         """
         selectors = list(self._meaning.among(used))
         always = signed(sum(1 << i for i, s in selectors if isinstance(s, Everything)))
         varying = [(i, s) for i, s in selectors if not isinstance(s, Everything)]
         if not varying:
             return always
-        fed = self._fed(step, counts, tokens)
+        fed = known()
         along = self._along(step, fed, slots, used)
         if along is not None:
             fed = replace(fed, along=along)
-        bits = torch.full((tokens,), always, dtype=torch.int64, device=self.device)
+        bits = torch.full(fed.position.shape, always, dtype=torch.int64, device=self.device)
         for index, selector in varying:
             bits |= select(fed, selector).long() * signed(1 << index)
         if along is not None:

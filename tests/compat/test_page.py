@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from name_table import read_table
-from versions_page import PAGE, filled, tables
+from page_tables import filled
+from versions_page import PAGE, tables
 
 from tests.repo.files import ROOT
 
@@ -12,5 +13,5 @@ def test_the_page_is_current() -> None:
     """Where this fails, run `python scripts/versions_page.py`."""
     page = (ROOT / PAGE).read_text(encoding="utf-8")
     table = read_table(ROOT)
-    assert page == filled(page, table)
+    assert page == filled(page, tables(table))
     assert [page.count(one) for one in tables(table).values()] == [1, 1]
